@@ -1,0 +1,460 @@
+"""The contracts of everything that plugs in, on one page: Agent, Store, Authenticator, Transport.
+
+Who implements one finds here what is atomic, what is ordered, what cancelling means, and the bug that follows
+if it is ignored. Nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from protocol import records
+from protocol.records import Entry, Message, Record, Terminal
+
+# ── Agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Thought(str):
+    """A piece of reasoning: shown live as `thought_delta`, kept in `response.thought`, not part of the text."""
+
+    __slots__ = ()
+
+
+class ToolCall(Struct, frozen=True):
+    """The agent calls a tool. Yield it as `ToolCall(id, name, input)`; `input` is any JSON value."""
+
+    tool_call_id: str
+    name: str
+    input: Any = None
+
+
+class ToolResult(Struct, frozen=True):
+    """A tool answered. Yield it as `ToolResult(id, content)`; `content` is any JSON value."""
+
+    tool_call_id: str
+    content: Any = None
+    is_error: bool = False
+
+
+class Usage(Struct, frozen=True):
+    """Tokens used. Yielded more than once in a turn, the numbers add up."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Note(Struct, frozen=True):
+    """Metadata for the `response`: later ones win, key by key."""
+
+    metadata: dict[str, Any]
+
+
+class AgentError(Exception):
+    """Raised by an agent that wants its user to know why: `content` is shown, unlike any other exception's text.
+
+    `code` is one of the table's agent codes: `agent_failed`, `agent_unavailable`, `agent_timeout`,
+    `agent_stalled`, `upstream_truncated`, `answer_too_large`.
+    """
+
+    def __init__(
+        self,
+        content: str,
+        code: str = "agent_failed",
+        *,
+        retryable: bool | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(content)
+        self.content = content
+        self.code = code
+        self.retryable = retryable
+        self.retry_after_ms = retry_after_ms
+
+
+class Past(Struct, frozen=True, omit_defaults=True):
+    """One earlier message of the conversation, as an agent sees it."""
+
+    role: Literal["user", "agent"]
+    content: str
+    turn_id: str
+    created_at: float
+    status: str | None = None
+    """Of an agent's message: completed, cancelled or failed."""
+    tools: Sequence[records.ToolCall | records.ToolResult] = ()
+    """Of an agent's message: the tools it used, in order."""
+    metadata: dict[str, Any] | None = None
+
+
+class SessionRef(Struct, frozen=True):
+    """Whose conversation it is."""
+
+    agent: str
+    user: str
+    session_id: str
+
+
+class Turn(Struct):
+    """What an agent is given: one user message, and where it was said."""
+
+    turn_id: str
+    content: str
+    session: SessionRef
+    metadata: Mapping[str, Any] = {}
+    parts: Sequence[Any] = ()
+    """What the client sent beside the text, as it came (ADK parts)."""
+    history: Sequence[Past] = ()
+    """The messages before this one, oldest first, replaced ones left out; at most the agent's `history`."""
+    state: dict[str, Any] = {}
+    """Kept with the session as JSON. Changes made during the turn are saved with its `completed` response, and
+    only then: a turn that fails or is cancelled leaves the state as it was."""
+    request_id: str | None = None
+    """The `X-Request-Id` of the request that brought the message, to pass upstream."""
+
+
+Piece: TypeAlias = str | Thought | ToolCall | ToolResult | Usage | Note
+
+
+class Agent(Protocol):
+    """What answers: call it with a turn, iterate what it yields.
+
+    - Text is a plain `str`; an empty one is nothing. `Thought`, `ToolCall`, `ToolResult`, `Usage` beside it.
+    - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else `agent_failed`
+      with the exception in the log only.
+    - Cancelling arrives as `CancelledError` at the `yield` or `await` where the agent stands, once. What it does
+      in `finally` may await; the next turn of the session waits for it at most 5 s.
+    - The generator is closed where the turn ends, never left to the garbage collector.
+    - Turns of different sessions run at the same time on one object: keep state in `turn.state`, not on `self`.
+    """
+
+    history: int
+    """How many past messages `turn.history` should hold; 0 spares a read of the store per turn."""
+
+    def __call__(self, turn: Turn) -> AsyncIterator[Piece]: ...
+
+    async def check(self) -> str:
+        """A sentence on whether it could answer now, for `gateway check`. Raises `AgentError` if it could not."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections and threads. Called once, after the last turn."""
+        ...
+
+
+AgentFunction: TypeAlias = Callable[[Turn], AsyncIterator[Piece] | Iterator[Piece]]
+"""What a user writes; `agents.load` makes an `Agent` of it. A sync generator runs in worker threads."""
+
+
+# ── The store ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Key(NamedTuple):
+    """Which session."""
+
+    agent: str
+    user: str
+    session_id: str
+
+
+class Head(NamedTuple):
+    """Where a log ends: the only thing an append may be decided on.
+
+    Numbers alone repeat (after a lost answer, after delete and create, after a failover): hence the tag.
+    """
+
+    epoch: str
+    """The incarnation: new when a session is made again, and when the store may have forgotten something."""
+    seq: int
+    """Of the last record; 0 in an empty log."""
+    tag: str
+    """Random, new with every append, chosen by the writer."""
+
+
+class Info(Struct, frozen=True, omit_defaults=True):
+    """What is known of a session beside its log. Times are Unix seconds."""
+
+    key: Key
+    created_at: float
+    updated_at: float
+    label: str | None = None
+    state: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class KnownTurn(NamedTuple):
+    """What a store knows of a turn, for as long as its records are kept and at least 24 h."""
+
+    turn_id: str
+    seq: int
+    """Of its message."""
+    content_hash: str
+    status: Literal["waiting", "running", "completed", "cancelled", "failed"]
+    stands: str
+    """The first turn at or after this one that has not been replaced; itself, if it has not."""
+
+
+class Loaded(NamedTuple):
+    """What a session's actor needs to wake up."""
+
+    info: Info
+    head: Head
+    entries: list[Entry]
+    """The records of turns that are not over, in log order."""
+    text: str
+    """What was saved of the running turn's text; empty if none runs."""
+
+
+class Said(NamedTuple):
+    """One message of a conversation's history: a user's, or the end of a turn with the tools it used."""
+
+    seq: int
+    record: Message | Terminal
+    tools: list[records.ToolCall | records.ToolResult]
+
+
+class Page(NamedTuple):
+    """A page of history, oldest first."""
+
+    messages: list[Said]
+    has_more: bool
+    """Is there more in the direction that was read?"""
+
+
+class Segment(NamedTuple):
+    """A piece of a running turn's text: characters from `offset` on."""
+
+    key: Key
+    turn_id: str
+    offset: int
+    text: str
+
+
+class Saved(NamedTuple):
+    """What `save_text` found of one segment's session."""
+
+    head: Head | None
+    """None: no such session any more."""
+    running: bool
+    """Does the log know that turn as running? If not, its runner must stop and write nothing."""
+
+
+class Summary(NamedTuple):
+    """A session in a list."""
+
+    info: Info
+    messages: int
+    """How many messages its history shows."""
+
+
+class Due(NamedTuple):
+    """A session that some process must look after."""
+
+    key: Key
+    why: Literal["waiting", "orphaned"]
+    """A turn waits and none runs; or the process that ran its turn is gone."""
+
+
+class StoreError(Exception):
+    """The root of what a store raises on purpose. Anything else is a bug."""
+
+
+class Stale(StoreError):
+    """The log's head is not the one given: somebody else appended. Nothing was written; read, decide again."""
+
+
+class Duplicate(StoreError):
+    """A message's `turn_id` is known already. Nothing was written."""
+
+    def __init__(self, turn: KnownTurn) -> None:
+        super().__init__(turn.turn_id)
+        self.turn = turn
+
+
+class SessionExists(StoreError):
+    """`create` found the session there already. Nothing was written."""
+
+
+class NoSession(StoreError):
+    """There is no such session. `tombstone` says how it ended, if that was within the last 24 h."""
+
+    def __init__(self, tombstone: Literal["closed", "expired"] | None = None, ended_at: float = 0.0) -> None:
+        super().__init__(tombstone or "unknown")
+        self.tombstone = tombstone
+        self.ended_at = ended_at
+
+
+class Unavailable(StoreError):
+    """The store could not be reached or did not answer: whether it wrote is unknown. Repeat with the same tag."""
+
+
+Direction: TypeAlias = Literal["before", "after"]
+
+
+class Store(Protocol):
+    """Where logs live. One promise carries everything: an append counts only directly after the head it was
+    decided on. With it any number of processes may write to one session, and none can tear another's turn.
+
+    Every verb may raise `Unavailable`. Cancelling a call leaves it undecided whether it wrote, never half done.
+    Times are passed in (Unix seconds), so that a test owns the clock.
+    """
+
+    durability: Literal["memory", "process", "disk", "replicated"]
+    """What an acknowledged append survives: nothing · a crash of the gateway · power loss · a lost machine."""
+
+    def open(self, node: str, now: float) -> AbstractAsyncContextManager[None]:
+        """Use the store as process `node`. Entering migrates and locks; leaving flushes and releases.
+
+        When a node is no longer open, the turns it ran become `orphaned`.
+        """
+        ...
+
+    async def create(
+        self,
+        info: Info,
+        tag: str,
+        records: Sequence[Record] = (),
+        *,
+        over_tombstone: bool = False,
+        activate: bool = False,
+    ) -> Head:
+        """Make a session with these first records; all or nothing. Raises `SessionExists`, and `NoSession` if a
+        tombstone stands and `over_tombstone` is not given. A session made again has a new epoch. `activate`
+        makes it its user's active session with that agent, in the same step."""
+        ...
+
+    async def load(self, key: Key) -> Loaded:
+        """What is needed to go on. Raises `NoSession`."""
+        ...
+
+    async def append(
+        self, key: Key, head: Head, tag: str, records: Sequence[Record], *, text: str = "", info: Info | None = None
+    ) -> Head:
+        """Append `records`, directly after `head` or not at all; durable on return; answers the new head.
+
+        In this order: a known `turn_id` among the messages is `Duplicate`; a head that already carries `tag` means
+        that an earlier try of this very append arrived, and is answered as that try would have been; any other
+        head than the one given is `Stale`. Raises `NoSession`; never creates a log.
+
+        `text` is the running turn's text that is not saved yet; it is written before the records, so that no tool
+        record ever lies beyond the saved text. A terminal record deletes its turn's segments. `info`, if given,
+        replaces the session's. The turn index follows the records: `message` waiting, `started` running,
+        `response` and `error` over; `message.replaces` marks that turn and all after it, up to this message,
+        replaced at this seq (the first such mark stays). Appends to different sessions share a commit.
+        """
+        ...
+
+    async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
+        """Write segments, in one commit; one answer per segment. A segment of a turn that is not running is not
+        written. Text that is there already is not written twice."""
+        ...
+
+    async def read(self, key: Key, seq: int, limit: int, max_bytes: int) -> list[Entry] | None:
+        """The records after `seq` in order: at most `limit`, at most `max_bytes` of JSON but at least one.
+        None if the record after `seq` was trimmed. Raises `NoSession`."""
+        ...
+
+    async def text(self, key: Key) -> tuple[str | None, str]:
+        """The running turn and what is saved of its text; (None, "") if none runs. Raises `NoSession`."""
+        ...
+
+    async def history(
+        self,
+        key: Key,
+        limit: int,
+        *,
+        position: int | None = None,
+        direction: Direction = "before",
+        time: float | None = None,
+        as_of: int | None = None,
+        max_bytes: int = 1 << 20,
+    ) -> Page:
+        """The conversation as messages, oldest first, replaced turns left out: at most `limit`, and at most
+        `max_bytes` of JSON but at least one. `position` is a seq, exclusive: the newest ones `before` it, or the
+        oldest ones `after` it; without one, from that end of the log. `time` bounds `created_at` the same way.
+        `as_of` is a seq: the view that log had then, later records and later replacing left out."""
+        ...
+
+    async def turn(self, key: Key, turn_id: str) -> KnownTurn | None:
+        """What is known of that turn. Raises `NoSession`."""
+        ...
+
+    async def find(self, session_id: str, user: str | None) -> list[Key]:
+        """The sessions with that id of that user, or of all users (None); at most 2 are needed."""
+        ...
+
+    async def sessions(
+        self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
+    ) -> list[Summary]:
+        """Sessions by creation, newest first; `before` is the (created_at, session_id) to go on from."""
+        ...
+
+    async def summary(self, key: Key) -> Summary:
+        """One session as a list shows it. Raises `NoSession`."""
+        ...
+
+    async def active(self, agent: str, user: str) -> Key | None:
+        """The user's active session with that agent."""
+        ...
+
+    async def activate(self, key: Key) -> None:
+        """Make it the active one. Raises `NoSession`."""
+        ...
+
+    async def label(self, key: Key, label: str | None, now: float) -> None:
+        """Name a session, or take the name away. Raises `NoSession`."""
+        ...
+
+    async def by_label(self, agent: str, user: str, label: str) -> Key | None:
+        """The newest session of that name."""
+        ...
+
+    async def delete(self, key: Key, now: float, status: Literal["closed", "expired"] = "closed") -> None:
+        """Log, text and indexes go; a tombstone stays for 24 h. Raises `NoSession`."""
+        ...
+
+    async def due(self, now: float, node: str) -> list[Due]:
+        """Sessions to look after. Never a scan."""
+        ...
+
+    async def trim(self, now: float) -> int:
+        """Let go of records older than what is kept, and of old tombstones; answers how many went. Only whole
+        turns that are over go, oldest first."""
+        ...
+
+    def watch(self, key: Key, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` (a plain call, in the loop) after another process appended or saved text; the answer
+        stops it. A store that one process owns never calls it."""
+        ...
+
+
+# ── Who is calling, and the line they call on ────────────────────────────────────────────────────────────────
+
+
+class Caller(Struct, frozen=True):
+    """Who is at the other end."""
+
+    user: str | None = None
+    """The user its credentials fix; None: it has none of its own, and may name one."""
+    expires_at: float | None = None
+    """When its token ends, Unix seconds."""
+
+
+Authenticator: TypeAlias = Callable[[str | None, Mapping[str, str]], Awaitable[Caller]]
+"""`(token, headers) → Caller`; raises `Refused("unauthenticated" | "token_expired" | "forbidden", …)`. `headers`
+have lower-case names. Called at connect, at `hello`, and for every HTTP request."""
+
+
+class Transport(Protocol):
+    """One client's line, seen from the connection that writes to it."""
+
+    async def send(self, frames: list[bytes]) -> None:
+        """Send these frames, in order; return when the line can take more. The one place where a writer waits.
+        Raises `ConnectionError` if the peer is gone, whatever the sign was."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the line. Never raises: a peer that is gone is closed."""
+        ...

@@ -1,0 +1,157 @@
+"""Records: what a session's log may hold. Each is one durable fact, numbered by `seq` from 1.
+
+Times are Unix seconds (float, UTC). `at` is a place in the turn's text, in characters (code points).
+Stores keep a record as the JSON of its struct (`encode_record`), and index it by its type and `turn_id`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct, json
+
+__all__ = [
+    "CancelRequested",
+    "Entry",
+    "Event",
+    "Failed",
+    "Message",
+    "Record",
+    "Response",
+    "Started",
+    "Terminal",
+    "Timing",
+    "ToolCall",
+    "ToolResult",
+    "content_hash",
+    "decode_record",
+    "encode_record",
+]
+
+
+class Message(Struct, tag_field="type", tag="message", frozen=True, omit_defaults=True):
+    """A user message was accepted: its turn exists from here on."""
+
+    turn_id: str
+    content: str
+    created_at: float
+    replaces: str | None = None
+    """The turn, visible when this was decided, that it and all after it give way to."""
+    interrupts: bool = False
+    """It came by `on_busy: interrupt`: the next such message takes its place while it waits."""
+    metadata: dict[str, Any] | None = None
+    parts: list[Any] | None = None
+    """What a surface sent beside the text (ADK parts): kept and given back as sent."""
+
+
+class Started(Struct, tag_field="type", tag="started", frozen=True, omit_defaults=True):
+    """The turn runs, on that node."""
+
+    turn_id: str
+    node: str
+    created_at: float
+
+
+class CancelRequested(Struct, tag_field="type", tag="cancel_requested", frozen=True, omit_defaults=True):
+    """Somebody wants the running turn stopped; the node that runs it writes the last word."""
+
+    turn_id: str
+    created_at: float
+
+
+class ToolCall(Struct, tag_field="type", tag="tool_call", frozen=True, omit_defaults=True):
+    """The agent calls a tool, `at` characters into its text."""
+
+    turn_id: str
+    at: int
+    tool_call_id: str
+    name: str
+    input: Any
+    created_at: float
+
+
+class ToolResult(Struct, tag_field="type", tag="tool_result", frozen=True, omit_defaults=True):
+    """The tool answered."""
+
+    turn_id: str
+    at: int
+    tool_call_id: str
+    content: Any
+    is_error: bool
+    created_at: float
+
+
+class Event(Struct, tag_field="type", tag="event", frozen=True, omit_defaults=True):
+    """Something said or set outside a turn: opaque here, shown by the surface that knows `kind`."""
+
+    kind: str
+    body: Any
+    created_at: float
+
+
+class Timing(Struct, frozen=True):
+    """How long a turn took, in whole milliseconds. `first_delta_ms` counts from the start, None without output."""
+
+    queued_ms: int = 0
+    first_delta_ms: int | None = None
+    total_ms: int = 0
+
+
+class Response(Struct, tag_field="type", tag="response", frozen=True, omit_defaults=True):
+    """The turn is over and answered (`completed`) or was stopped (`cancelled`). `content` is its whole text."""
+
+    turn_id: str
+    content: str
+    status: Literal["completed", "cancelled"]
+    created_at: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    timing: Timing = Timing()
+    thought: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Failed(Struct, tag_field="type", tag="error", frozen=True, omit_defaults=True):
+    """The turn is over and failed; `partial` is the text so far, `content` a sentence for people."""
+
+    turn_id: str
+    content: str
+    code: str
+    retryable: bool
+    partial: str
+    created_at: float
+    retry_after_ms: int | None = None
+
+
+Record: TypeAlias = Message | Started | CancelRequested | ToolCall | ToolResult | Event | Response | Failed
+Terminal: TypeAlias = Response | Failed
+
+
+class Entry(NamedTuple):
+    """A record and its place in the log."""
+
+    seq: int
+    record: Record
+
+
+_encoder = json.Encoder()
+_decoder: json.Decoder[Record] = json.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as JSON bytes. Raises `msgspec.EncodeError` or `UnicodeEncodeError` for what is not JSON."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes | str) -> Record:
+    """The inverse of `encode_record`. Raises `msgspec.ValidationError` if a store was tampered with."""
+    return _decoder.decode(data)
+
+
+def content_hash(content: str, parts: list[Any] | None = None) -> str:
+    """What tells one `turn_id`'s content from another's: 128 bits of BLAKE2b over the text, and over `parts`."""
+    digest = blake2b(content.encode(), digest_size=16)
+    if parts:
+        digest.update(json.encode(parts, order="sorted"))
+    return digest.hexdigest()
