@@ -15,11 +15,12 @@ from msgspec import Struct
 from protocol import records
 from protocol.records import Entry, Message, Record, Terminal
 
-# ── Agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Thought(str):
-    """A piece of reasoning: shown live as `thought_delta`, kept in `response.thought`, not part of the text."""
+    """A piece of reasoning: shown live as `thought_delta`, kept in `response.thought`, not part of the
+    text."""
 
     __slots__ = ()
 
@@ -54,7 +55,8 @@ class Note(Struct, frozen=True):
 
 
 class AgentError(Exception):
-    """Raised by an agent that wants its user to know why: `content` is shown, unlike any other exception's text.
+    """Raised by an agent that wants its user to know why: `content` is shown, unlike any other exception's
+    text.
 
     `code` is one of the table's agent codes: `agent_failed`, `agent_unavailable`, `agent_timeout`,
     `agent_stalled`, `upstream_truncated`, `answer_too_large`.
@@ -109,8 +111,8 @@ class Turn(Struct):
     history: Sequence[Past] = ()
     """The messages before this one, oldest first, replaced ones left out; at most the agent's `history`."""
     state: dict[str, Any] = {}
-    """Kept with the session as JSON. Changes made during the turn are saved with its `completed` response, and
-    only then: a turn that fails or is cancelled leaves the state as it was."""
+    """Kept with the session as JSON. Changes made during the turn are saved with its `completed` response,
+    and only then: a turn that fails or is cancelled leaves the state as it was."""
     request_id: str | None = None
     """The `X-Request-Id` of the request that brought the message, to pass upstream."""
 
@@ -122,12 +124,13 @@ class Agent(Protocol):
     """What answers: call it with a turn, iterate what it yields.
 
     - Text is a plain `str`; an empty one is nothing. `Thought`, `ToolCall`, `ToolResult`, `Usage` beside it.
-    - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else `agent_failed`
-      with the exception in the log only.
-    - Cancelling arrives as `CancelledError` at the `yield` or `await` where the agent stands, once. What it does
-      in `finally` may await; the next turn of the session waits for it at most 5 s.
+    - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else
+      `agent_failed` with the exception in the log only.
+    - Cancelling arrives as `CancelledError` at the `yield` or `await` where the agent stands, once. What it
+      does in `finally` may await; the next turn of the session waits for it at most 5 s.
     - The generator is closed where the turn ends, never left to the garbage collector.
-    - Turns of different sessions run at the same time on one object: keep state in `turn.state`, not on `self`.
+    - Turns of different sessions run at the same time on one object: keep state in `turn.state`, not on
+      `self`.
     """
 
     history: int
@@ -136,7 +139,8 @@ class Agent(Protocol):
     def __call__(self, turn: Turn) -> AsyncIterator[Piece]: ...
 
     async def check(self) -> str:
-        """A sentence on whether it could answer now, for `gateway check`. Raises `AgentError` if it could not."""
+        """A sentence on whether it could answer now, for `gateway check`. Raises `AgentError` if it could
+        not."""
         ...
 
     async def aclose(self) -> None:
@@ -148,7 +152,7 @@ AgentFunction: TypeAlias = Callable[[Turn], AsyncIterator[Piece] | Iterator[Piec
 """What a user writes; `agents.load` makes an `Agent` of it. A sync generator runs in worker threads."""
 
 
-# ── The store ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── The store ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Key(NamedTuple):
@@ -262,7 +266,8 @@ class StoreError(Exception):
 
 
 class Stale(StoreError):
-    """The log's head is not the one given: somebody else appended. Nothing was written; read, decide again."""
+    """The log's head is not the one given: somebody else appended. Nothing was written; read, decide
+    again."""
 
 
 class Duplicate(StoreError):
@@ -287,7 +292,8 @@ class NoSession(StoreError):
 
 
 class Unavailable(StoreError):
-    """The store could not be reached or did not answer: whether it wrote is unknown. Repeat with the same tag."""
+    """The store could not be reached or did not answer: whether it wrote is unknown. Repeat with the same
+    tag."""
 
 
 Direction: TypeAlias = Literal["before", "after"]
@@ -297,12 +303,13 @@ class Store(Protocol):
     """Where logs live. One promise carries everything: an append counts only directly after the head it was
     decided on. With it any number of processes may write to one session, and none can tear another's turn.
 
-    Every verb may raise `Unavailable`. Cancelling a call leaves it undecided whether it wrote, never half done.
-    Times are passed in (Unix seconds), so that a test owns the clock.
+    Every verb may raise `Unavailable`. Cancelling a call leaves it undecided whether it wrote, never half
+    done. Times are passed in (Unix seconds), so that a test owns the clock.
     """
 
     durability: Literal["memory", "process", "disk", "replicated"]
-    """What an acknowledged append survives: nothing · a crash of the gateway · power loss · a lost machine."""
+    """What an acknowledged append survives: nothing · a crash of the gateway · power loss · a lost
+    machine."""
 
     def open(self, node: str, now: float) -> AbstractAsyncContextManager[None]:
         """Use the store as process `node`. Entering migrates and locks; leaving flushes and releases.
@@ -320,8 +327,8 @@ class Store(Protocol):
         over_tombstone: bool = False,
         activate: bool = False,
     ) -> Head:
-        """Make a session with these first records; all or nothing. Raises `SessionExists`, and `NoSession` if a
-        tombstone stands and `over_tombstone` is not given. A session made again has a new epoch. `activate`
+        """Make a session with these first records; all or nothing. Raises `SessionExists`, and `NoSession` if
+        a tombstone stands and `over_tombstone` is not given. A session made again has a new epoch. `activate`
         makes it its user's active session with that agent, in the same step."""
         ...
 
@@ -330,25 +337,33 @@ class Store(Protocol):
         ...
 
     async def append(
-        self, key: Key, head: Head, tag: str, records: Sequence[Record], *, text: str = "", info: Info | None = None
+        self,
+        key: Key,
+        head: Head,
+        tag: str,
+        records: Sequence[Record],
+        *,
+        text: str = "",
+        info: Info | None = None,
     ) -> Head:
         """Append `records`, directly after `head` or not at all; durable on return; answers the new head.
 
-        In this order: a known `turn_id` among the messages is `Duplicate`; a head that already carries `tag` means
-        that an earlier try of this very append arrived, and is answered as that try would have been; any other
-        head than the one given is `Stale`. Raises `NoSession`; never creates a log.
+        In this order: a known `turn_id` among the messages is `Duplicate`; a head that already carries `tag`
+        means that an earlier try of this very append arrived, and is answered as that try would have been;
+        any other head than the one given is `Stale`. Raises `NoSession`; never creates a log.
 
-        `text` is the running turn's text that is not saved yet; it is written before the records, so that no tool
-        record ever lies beyond the saved text. A terminal record deletes its turn's segments. `info`, if given,
-        replaces the session's. The turn index follows the records: `message` waiting, `started` running,
-        `response` and `error` over; `message.replaces` marks that turn and all after it, up to this message,
-        replaced at this seq (the first such mark stays). Appends to different sessions share a commit.
+        `text` is the running turn's text that is not saved yet; it is written before the records, so that no
+        tool record ever lies beyond the saved text. A terminal record deletes its turn's segments. `info`, if
+        given, replaces the session's. The turn index follows the records: `message` waiting, `started`
+        running, `response` and `error` over; `message.replaces` marks that turn and all after it, up to this
+        message, replaced at this seq (the first such mark stays). Appends to different sessions share a
+        commit.
         """
         ...
 
     async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
-        """Write segments, in one commit; one answer per segment. A segment of a turn that is not running is not
-        written. Text that is there already is not written twice."""
+        """Write segments, in one commit; one answer per segment. A segment of a turn that is not running is
+        not written. Text that is there already is not written twice."""
         ...
 
     async def read(self, key: Key, seq: int, limit: int, max_bytes: int) -> list[Entry] | None:
@@ -372,9 +387,9 @@ class Store(Protocol):
         max_bytes: int = 1 << 20,
     ) -> Page:
         """The conversation as messages, oldest first, replaced turns left out: at most `limit`, and at most
-        `max_bytes` of JSON but at least one. `position` is a seq, exclusive: the newest ones `before` it, or the
-        oldest ones `after` it; without one, from that end of the log. `time` bounds `created_at` the same way.
-        `as_of` is a seq: the view that log had then, later records and later replacing left out."""
+        `max_bytes` of JSON but at least one. `position` is a seq, exclusive: the newest ones `before` it, or
+        the oldest ones `after` it; without one, from that end of the log. `time` bounds `created_at` the same
+        way. `as_of` is a seq: the view that log had then, later records and later replacing left out."""
         ...
 
     async def turn(self, key: Key, turn_id: str) -> KnownTurn | None:
@@ -430,7 +445,7 @@ class Store(Protocol):
         ...
 
 
-# ── Who is calling, and the line they call on ────────────────────────────────────────────────────────────────
+# ── Who is calling, and the line they call on ───────────────────────────────────────────────────────────────
 
 
 class Caller(Struct, frozen=True):
@@ -443,16 +458,16 @@ class Caller(Struct, frozen=True):
 
 
 Authenticator: TypeAlias = Callable[[str | None, Mapping[str, str]], Awaitable[Caller]]
-"""`(token, headers) → Caller`; raises `Refused("unauthenticated" | "token_expired" | "forbidden", …)`. `headers`
-have lower-case names. Called at connect, at `hello`, and for every HTTP request."""
+"""`(token, headers) → Caller`; raises `Refused("unauthenticated" | "token_expired" | "forbidden", …)`.
+`headers` have lower-case names. Called at connect, at `hello`, and for every HTTP request."""
 
 
 class Transport(Protocol):
     """One client's line, seen from the connection that writes to it."""
 
     async def send(self, frames: list[bytes]) -> None:
-        """Send these frames, in order; return when the line can take more. The one place where a writer waits.
-        Raises `ConnectionError` if the peer is gone, whatever the sign was."""
+        """Send these frames, in order; return when the line can take more. The one place where a writer
+        waits. Raises `ConnectionError` if the peer is gone, whatever the sign was."""
         ...
 
     async def close(self, code: int, reason: str) -> None:

@@ -24,7 +24,8 @@ class Cursor(NamedTuple):
 
 
 def parse_cursor(text: str) -> Cursor | None:
-    """The cursor that `text` spells, or None if it spells none: the reader then gets a snapshot, `malformed`."""
+    """The cursor that `text` spells, or None if it spells none: the reader then gets a snapshot,
+    `malformed`."""
     match = _CURSOR.fullmatch(text)
     return Cursor(match[1], int(match[2]), int(match[3])) if match else None
 

@@ -17,7 +17,8 @@ class Code(NamedTuple):
     status: int
     """HTTP status, the same on every REST surface."""
     retryable: bool
-    """On a refusal: the same frame may be sent again. On a terminal error: the content, under a new `turn_id`."""
+    """On a refusal: the same frame may be sent again. On a terminal error: the content, under a new
+    `turn_id`."""
     close: int | None = None
     """The WebSocket close code when it ends a connection; None where it never does."""
     retry_after_ms: int | None = None
@@ -107,7 +108,8 @@ class Refused(Exception):
 
 
 class Violated(Refused):
-    """This connection is refused: it is told why, then closed with `close` (the table's code if not given)."""
+    """This connection is refused: it is told why, then closed with `close` (the table's code if not
+    given)."""
 
     def __init__(self, code: str, content: str, *, close: int | None = None, **fields: Any) -> None:
         super().__init__(code, content, **fields)

@@ -91,7 +91,8 @@ class Event(Struct, tag_field="type", tag="event", frozen=True, omit_defaults=Tr
 
 
 class Timing(Struct, frozen=True):
-    """How long a turn took, in whole milliseconds. `first_delta_ms` counts from the start, None without output."""
+    """How long a turn took, in whole milliseconds. `first_delta_ms` counts from the start, None without
+    output."""
 
     queued_ms: int = 0
     first_delta_ms: int | None = None
@@ -99,7 +100,8 @@ class Timing(Struct, frozen=True):
 
 
 class Response(Struct, tag_field="type", tag="response", frozen=True, omit_defaults=True):
-    """The turn is over and answered (`completed`) or was stopped (`cancelled`). `content` is its whole text."""
+    """The turn is over and answered (`completed`) or was stopped (`cancelled`). `content` is its whole
+    text."""
 
     turn_id: str
     content: str
@@ -150,7 +152,8 @@ def decode_record(data: bytes | str) -> Record:
 
 
 def content_hash(content: str, parts: list[Any] | None = None) -> str:
-    """What tells one `turn_id`'s content from another's: 128 bits of BLAKE2b over the text, and over `parts`."""
+    """What tells one `turn_id`'s content from another's: 128 bits of BLAKE2b over the text, and over
+    `parts`."""
     digest = blake2b(content.encode(), digest_size=16)
     if parts:
         digest.update(json.encode(parts, order="sorted"))

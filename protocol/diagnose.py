@@ -1,0 +1,163 @@
+"""What is wrong with a client frame: which field, what was expected, what came.
+
+The slow half of decoding, walked only by frames that the fast decoder refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from . import frames, ids
+from .errors import Refused
+
+__all__ = ["CLIENT_TYPES", "diagnose"]
+
+CLIENT_TYPES = tuple(sorted(str(frame.__struct_config__.tag) for frame in get_args(frames.ClientFrame)))
+_NOT_JSON: Any = object()
+_GRAMMARS: dict[str, str] = {
+    "session_id": get_args(ids.SessionId)[1].description,
+    "session_ids": get_args(ids.SessionId)[1].description,
+    "agent": get_args(ids.AgentName)[1].description,
+    "user_id": get_args(ids.UserId)[1].description,
+    "turn_id": get_args(ids.TurnId)[1].description,
+    "replaces": get_args(ids.TurnId)[1].description,
+    "ref": get_args(ids.Ref)[1].description,
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "on_busy": get_args(frames.OnBusy),
+    "state": get_args(get_type_hints(frames.SetTyping)["state"]),
+}
+_KINDS = {
+    "str": "a string",
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "an array",
+    "null": "null",
+}
+
+
+def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.ClientFrame:
+    """Raises `Refused` for a frame that the fast decoder refused with `error`, or answers it after all: bare
+    text on a `lenient` line, and a frame that names its `type` twice (of duplicate keys the last wins)."""
+    fields = _loads(data)
+    if fields is _NOT_JSON:
+        if lenient and (text := _bare_text(data)) is not None:
+            return frames.Send(content=text)
+        raise Refused(
+            "bad_frame", f"A frame must be one JSON object in UTF-8: {_malformed(error)}."
+        ) from None
+    if not isinstance(fields, dict):
+        raise Refused("bad_frame", f"A frame must be a JSON object, not {_kind_of(fields)}.") from None
+    if lenient and "type" not in fields and "content" in fields:
+        fields["type"] = "message"
+    told = _told(fields)
+    if not isinstance(error, msgspec.ValidationError):
+        raise Refused("bad_frame", f"The frame is malformed: {_malformed(error)}.", **told) from None
+    kind = fields.get("type")
+    if isinstance(kind, str) and kind not in CLIENT_TYPES:
+        known = ", ".join(CLIENT_TYPES)
+        raise Refused(
+            "unknown_type", f"There is no frame type {_shown(kind)}; known are {known}.", **told
+        ) from None
+    try:
+        frame: frames.ClientFrame = msgspec.convert(fields, frames.ClientFrame)
+    except msgspec.ValidationError as cause:
+        code, content = _explain(cause, kind)
+        raise Refused(code, content, **told) from None
+    if "range" in str(
+        error
+    ):  # 1e999 is infinity to the other parser, but it is no JSON value we could pass on
+        raise Refused("bad_frame", "The frame holds a number that is out of range.", **told) from None
+    return frame
+
+
+def _loads(data: str | bytes) -> Any:
+    """The JSON value, whatever else is wrong with it; `_NOT_JSON` if it is none."""
+    try:
+        # The standard library's parser takes lone surrogates, so that even such a frame's `ref` is answered.
+        text = data if isinstance(data, str) else data.decode()
+        return json.loads(text, parse_constant=_no_constant, parse_int=_short_int)
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short_int(digits: str) -> float:
+    return int(digits) if len(digits) < 20 else float("inf")
+
+
+def _bare_text(data: str | bytes) -> str | None:
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        text.encode()
+    except UnicodeError:
+        return None
+    return text if text.strip() and text.lstrip()[0] not in "{[" else None
+
+
+def _told(fields: dict[str, Any]) -> dict[str, Any]:
+    """The frame's `ref`, `session_id` and `turn_id`, as far as they are fit to be sent back."""
+    told = {}
+    for name in ("ref", "session_id", "turn_id"):
+        value = fields.get(name)
+        if isinstance(value, str) and 1 <= len(value) <= 128 and value.isprintable():
+            told[name] = value
+    return told
+
+
+def _explain(error: msgspec.ValidationError, kind: Any) -> tuple[str, str]:
+    """`(code, sentence)` for what does not fit the frame's struct."""
+    reason, _, path = str(error).partition(" - at `$")
+    path = path.removesuffix("`").removeprefix(".")
+    name = re.sub(r"\[\d*\]$", "", path).rpartition(".")[2]
+    if missing := re.search(r"missing required field `(\w+)`", reason):
+        where = f"{path}.{missing[1]}" if path else missing[1]
+        return "bad_frame", f"{where} is missing" + (
+            f" in this {kind} frame." if isinstance(kind, str) else "."
+        )
+    if name in _GRAMMARS and ("regex" in reason or "length" in reason):
+        return "bad_id", f"{path}: expected {_GRAMMARS[name]}."
+    if name in _CHOICES and "enum" in reason:
+        return "bad_frame", f"{path}: expected {' or '.join(_CHOICES[name])}."
+    reason = re.sub(r"`([\w |]+)`", lambda kinds: _kinds(kinds[1]), reason)
+    return "bad_frame", f"{path or 'The frame'}: {reason[0].lower()}{reason[1:]}."
+
+
+def _kinds(names: str) -> str:
+    return " or ".join(_KINDS.get(name, name) for name in names.split(" | "))
+
+
+def _kind_of(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool() | str() | int() | float():
+            return _KINDS[type(value).__name__]
+        case _:
+            return _KINDS["array"]
+
+
+def _malformed(error: Exception) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return f"byte {error.start} is not UTF-8"
+        case RecursionError():
+            return "it is nested too deep"
+        case _ if "malformed" in str(error):
+            return str(error).removeprefix("JSON is malformed: ")
+        case _:
+            return "it breaks off, or holds half a character or a number that is out of range"
+
+
+def _shown(text: str) -> str:
+    """A stranger's word, short and harmless enough to be put in a sentence."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text[:40])
