@@ -6,7 +6,7 @@ if it is ignored. Nothing here does anything.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from protocol import records
 from protocol.records import Entry, Message, Record, Terminal
+from protocol.session import KnownTurn as KnownTurn
 
 # ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,8 +127,8 @@ class Agent(Protocol):
     - Text is a plain `str`; an empty one is nothing. `Thought`, `ToolCall`, `ToolResult`, `Usage` beside it.
     - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else
       `agent_failed` with the exception in the log only.
-    - Cancelling arrives as `CancelledError` at the `yield` or `await` where the agent stands, once. What it
-      does in `finally` may await; the next turn of the session waits for it at most 5 s.
+    - Cancelling arrives once, where the agent stands: `CancelledError` at its `await`, `GeneratorExit` at its
+      `yield`. What it does in `finally` may await; the next turn of the session waits for it at most 5 s.
     - The generator is closed where the turn ends, never left to the garbage collector.
     - Turns of different sessions run at the same time on one object: keep state in `turn.state`, not on
       `self`.
@@ -136,7 +137,7 @@ class Agent(Protocol):
     history: int
     """How many past messages `turn.history` should hold; 0 spares a read of the store per turn."""
 
-    def __call__(self, turn: Turn) -> AsyncIterator[Piece]: ...
+    def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]: ...
 
     async def check(self) -> str:
         """A sentence on whether it could answer now, for `gateway check`. Raises `AgentError` if it could
@@ -186,18 +187,6 @@ class Info(Struct, frozen=True, omit_defaults=True):
     label: str | None = None
     state: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
-
-
-class KnownTurn(NamedTuple):
-    """What a store knows of a turn, for as long as its records are kept and at least 24 h."""
-
-    turn_id: str
-    seq: int
-    """Of its message."""
-    content_hash: str
-    status: Literal["waiting", "running", "completed", "cancelled", "failed"]
-    stands: str
-    """The first turn at or after this one that has not been replaced; itself, if it has not."""
 
 
 class Loaded(NamedTuple):
@@ -397,7 +386,8 @@ class Store(Protocol):
         ...
 
     async def find(self, session_id: str, user: str | None) -> list[Key]:
-        """The sessions with that id of that user, or of all users (None); at most 2 are needed."""
+        """The sessions with that id of that user, or of all users (None); at most 2 are needed. Only where
+        there is none, the tombstones with that id."""
         ...
 
     async def sessions(
@@ -439,9 +429,10 @@ class Store(Protocol):
         turns that are over go, oldest first."""
         ...
 
-    def watch(self, key: Key, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` (a plain call, in the loop) after another process appended or saved text; the answer
-        stops it. A store that one process owns never calls it."""
+    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> Callable[[], None]:
+        """Call `changed` with the session's head (None: deleted) after somebody appended or saved text: a
+        plain call, in the loop; the watcher tells by the head whether it was its own doing. The answer stops
+        it. A store that one process owns never calls it."""
         ...
 
 

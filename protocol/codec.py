@@ -65,7 +65,7 @@ def decode_client_frame(data: str | bytes, limits: Limits, *, lenient: bool = Fa
         )
     try:
         frame = _client.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         frame = diagnose(data, error, lenient=lenient)
     _check(frame, limits)
     return frame
@@ -191,6 +191,11 @@ class Shared:
         frame = frame_of(record, session_id, "")
         data = b"" if frame is None else _encoder.encode(frame)
         self._head, _, self._tail = data.partition(b'","cursor":"')
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it has."""
+        return len(self._head) + len(self._tail)
 
     def at(self, epoch: str, seq: int, offset: int) -> bytes | None:
         """The frame for a reader who is at `offset` after it; None if no client sees this record."""

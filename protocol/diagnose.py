@@ -33,12 +33,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _KINDS = {
     "str": "a string",
-    "int": "a number",
+    "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
     "object": "an object",
     "array": "an array",
     "null": "null",
+    "NoneType": "null",
 }
 
 
@@ -50,7 +51,7 @@ def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.Cl
         if lenient and (text := _bare_text(data)) is not None:
             return frames.Send(content=text)
         raise Refused(
-            "bad_frame", f"A frame must be one JSON object in UTF-8: {_malformed(error)}."
+            "bad_frame", f"A frame must be one JSON object in UTF-8: {_malformed(data, error)}."
         ) from None
     if not isinstance(fields, dict):
         raise Refused("bad_frame", f"A frame must be a JSON object, not {_kind_of(fields)}.") from None
@@ -58,7 +59,7 @@ def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.Cl
         fields["type"] = "message"
     told = _told(fields)
     if not isinstance(error, msgspec.ValidationError):
-        raise Refused("bad_frame", f"The frame is malformed: {_malformed(error)}.", **told) from None
+        raise Refused("bad_frame", f"The frame is malformed: {_malformed(data, error)}.", **told) from None
     kind = fields.get("type")
     if isinstance(kind, str) and kind not in CLIENT_TYPES:
         known = ", ".join(CLIENT_TYPES)
@@ -70,10 +71,10 @@ def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.Cl
     except msgspec.ValidationError as cause:
         code, content = _explain(cause, kind)
         raise Refused(code, content, **told) from None
-    if "range" in str(
-        error
-    ):  # 1e999 is infinity to the other parser, but it is no JSON value we could pass on
-        raise Refused("bad_frame", "The frame holds a number that is out of range.", **told) from None
+    if not _can_be_sent(fields):
+        raise Refused(
+            "bad_frame", "The frame holds half a character, or a number that is out of range.", **told
+        ) from None
     return frame
 
 
@@ -85,6 +86,15 @@ def _loads(data: str | bytes) -> Any:
         return json.loads(text, parse_constant=_no_constant, parse_int=_short_int)
     except (ValueError, RecursionError):
         return _NOT_JSON
+
+
+def _can_be_sent(fields: dict[str, Any]) -> bool:
+    """Is it JSON to every parser? The standard library's takes lone surrogates, and 1e999 for infinity."""
+    try:
+        json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(name: str) -> Any:
@@ -109,8 +119,12 @@ def _told(fields: dict[str, Any]) -> dict[str, Any]:
     told = {}
     for name in ("ref", "session_id", "turn_id"):
         value = fields.get(name)
-        if isinstance(value, str) and 1 <= len(value) <= 128 and value.isprintable():
-            told[name] = value
+        if isinstance(value, str):
+            try:
+                value.encode()
+                told[name] = ids.check_turn_id(value)
+            except (UnicodeError, Refused):
+                pass
     return told
 
 
@@ -146,16 +160,24 @@ def _kind_of(value: Any) -> str:
             return _KINDS["array"]
 
 
-def _malformed(error: Exception) -> str:
+def _malformed(data: str | bytes, error: Exception) -> str:
     match error:
-        case UnicodeDecodeError():
-            return f"byte {error.start} is not UTF-8"
+        case UnicodeDecodeError() if isinstance(data, bytes):
+            return f"byte {_first_bad_byte(data)} is not UTF-8"
         case RecursionError():
             return "it is nested too deep"
         case _ if "malformed" in str(error):
             return str(error).removeprefix("JSON is malformed: ")
         case _:
             return "it breaks off, or holds half a character or a number that is out of range"
+
+
+def _first_bad_byte(data: bytes) -> int:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:  # the decoder's own counts from the start of a string within
+        return error.start
+    return len(data)
 
 
 def _shown(text: str) -> str:

@@ -1,0 +1,170 @@
+"""One session followed by one connection, and how it comes to be followed."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import structlog
+
+from protocol import codec, frames
+from protocol.cursor import Replay, Snapshot, format_cursor, resume
+from protocol.errors import Refused
+from protocol.view import history_message
+
+from .interfaces import NoSession, Store
+from .reader import Reader
+from .runtime import Runtime
+from .session import Refresh, Session
+
+__all__ = ["Attachment", "Owner", "Round"]
+
+logger = structlog.get_logger("gateway.connection")
+
+DEFAULT_HISTORY = 50
+_PAGE = 100
+"""Records read from the store at once, for a reader who lags."""
+
+
+class Owner(Protocol):
+    """The connection, as an attachment sees it."""
+
+    @property
+    def congested(self) -> bool:
+        """It waits for its socket."""
+        ...
+
+    def news(self, attachment: Attachment) -> None:
+        """That session has something to send."""
+        ...
+
+
+class Round:
+    """The sessions of one `attach` frame, whose `ok` comes after the last `attached`."""
+
+    __slots__ = ("_left", "_ok")
+
+    def __init__(self, ok: frames.Ok, sessions: int) -> None:
+        self._ok = ok
+        self._left = sessions
+
+    def one_less(self) -> frames.Ok | None:
+        """One more session was told its `attached`, or why not; the last one's is answered with the `ok`."""
+        self._left -= 1
+        return self._ok if self._left == 0 else None
+
+
+class Attachment(Reader):
+    """A reader whose owner is a connection."""
+
+    __slots__ = ("connection", "deficit", "gone", "round", "session")
+
+    def __init__(self, connection: Owner, session: Session, seq: int, offset: int = 0) -> None:
+        super().__init__(session.log, connection, seq, offset)
+        self.ready = True  # until its owner has its opening, and says so
+        self.connection = connection
+        self.session = session
+        self.deficit = 0
+        """Bytes it may still send before it is the others' turn; below zero after a frame larger than its
+        share."""
+        self.gone = False
+        """Not followed any more."""
+        self.round: Round | None = None
+        """Which `attach` waits for its `attached` to be sent."""
+
+    @property
+    def congested(self) -> bool:
+        return self.connection.congested
+
+    def wake(self) -> None:
+        self.ready = True
+        self.connection.news(self)
+
+    @classmethod
+    async def follow(
+        cls, connection: Owner, session: Session, runtime: Runtime, cursor: str | None, history: int | None
+    ) -> Attachment:
+        """Start following an awake session, which somebody holds, from `cursor`; with a snapshot of `history`
+        messages if that is of no use. It is registered before anything is awaited, and not ready until it has
+        its `opening`: what happens meanwhile is past its position, and so will be sent. Raises `Refused`."""
+        place = _place(session, cursor)
+        if isinstance(place, Snapshot) and place.reason == "ahead":
+            await session.asked(Refresh())
+            place = _place(session, cursor)
+            if isinstance(place, Snapshot) and place.reason == "ahead":
+                logger.error("cursor ahead of the log", cursor=cursor, session_id=session.key.session_id)
+        page = None
+        if isinstance(place, Replay) and place.seq < session.log.base:
+            page = await runtime.store.read(session.key, place.seq, _PAGE, runtime.settings.page_bytes)
+            again = _place(session, cursor)
+            place = again if page is not None else Snapshot("trimmed")
+        if session.log.ended is not None or not session.awake:
+            raise Refused("session_closed", "The session was deleted.")
+        if isinstance(place, Replay):
+            attachment = cls(connection, session, place.seq, place.offset)
+            attachment.page = deque(page) if page else None
+            session.log.readers.append(attachment)
+            attachment.opening = attachment._attached("replay", None, None, None)
+            return attachment
+        running = session.state.running
+        seq = session.state.seq if running is None else running.started_seq
+        attachment = cls(connection, session, seq)
+        session.log.readers.append(attachment)
+        wanted = DEFAULT_HISTORY if history is None else history
+        messages: list[frames.HistoryMessage] = []
+        has_more = seq > 0
+        if wanted and seq:
+            try:
+                said = await runtime.store.history(
+                    session.key, wanted, as_of=seq, max_bytes=runtime.settings.max_history_bytes
+                )
+            except BaseException:
+                attachment.leave()
+                raise
+            messages = [history_message(one.record, one.tools) for one in said.messages]
+            has_more = said.has_more
+        attachment.opening = attachment._attached("snapshot", place.reason, messages, has_more)
+        return attachment
+
+    async def turn_page(self, store: Store, max_bytes: int) -> None:
+        """Get the next records that are in the store only. Raises `NoSession` if they are deleted."""
+        page = await store.read(self.session.key, self.seq, _PAGE, max_bytes)
+        if page is None:
+            raise NoSession("closed")
+        self.page = deque(entry for entry in page if entry.seq > self.seq)
+
+    def leave(self) -> None:
+        """Follow no more."""
+        self.gone = True
+        if self in self.log.readers:
+            self.log.readers.remove(self)
+        self.log.set_typing(self.connection, None)
+
+    def _attached(
+        self,
+        mode: object,
+        reason: object,
+        messages: list[frames.HistoryMessage] | None,
+        has_more: bool | None,
+    ) -> bytes:
+        state, key = self.session.state, self.session.key
+        return codec.encode(
+            frames.Attached(
+                cursor=format_cursor(self.log.epoch, self.seq, self.offset),
+                session_id=key.session_id,
+                agent=key.agent,
+                mode=mode,  # type: ignore[arg-type]
+                reason=reason,  # type: ignore[arg-type]
+                status="idle" if state.running is None else "running",
+                turn_id=None if state.running is None else state.running.turn_id,
+                queued=[message.turn_id for message in state.waiting],
+                messages=messages,
+                has_more=has_more,
+            )
+        )
+
+
+def _place(session: Session, cursor: str | None) -> Replay | Snapshot:
+    running = session.state.running
+    started = None if running is None else running.started_seq
+    return resume(cursor, session.log.epoch, session.state.seq, started)

@@ -1,0 +1,453 @@
+"""One client's line: its places in sessions' logs, and what each of its frames does.
+
+It may die at any instant and no session can tell. The reader never waits for a session: what must look into
+the store first is an errand, done one after the other, in order, by a task that ends with the last one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import monotonic
+from typing import assert_never
+
+import structlog
+from msgspec.structs import replace
+
+from protocol import codec, frames
+from protocol.errors import Refused
+from protocol.session import Accepted, Cancel, Send
+
+from .attachment import Attachment, Round
+from .auth import Identity
+from .interfaces import Key, NoSession, Transport, Unavailable
+from .session import Create, Session
+from .supervisor import Supervisor
+from .writer import Writer
+
+__all__ = ["Connection", "Greeting"]
+
+logger = structlog.get_logger("gateway.connection")
+
+Greeting = Callable[[frames.Hello, Identity], Awaitable[Identity]]
+"""What a later `hello` proves: checks its token, answers the identity. Raises `Refused`."""
+Errand = Callable[[], Awaitable[None]]
+Answer = Callable[[Accepted | BaseException], None]
+SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
+
+COMMANDS = ("new", "stop")
+
+
+class Connection:
+    """What one WebSocket or SSE stream sees of the gateway. The endpoint feeds it (`receive`), waits for
+    `room` when it is `full`, and calls `leave` when the line is gone."""
+
+    __slots__ = (
+        "_attachments",
+        "_errands",
+        "_greeting",
+        "_heard",
+        "_limits",
+        "_supervisor",
+        "_transport",
+        "_typing",
+        "_writer",
+        "agent",
+        "batch",
+        "connection_id",
+        "identity",
+        "left",
+    )
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        transport: Transport,
+        identity: Identity,
+        *,
+        agent: str | None = None,
+        greeting: Greeting | None = None,
+    ) -> None:
+        runtime = supervisor.runtime
+        self._supervisor = supervisor
+        self._transport = transport
+        self._greeting = greeting
+        self._writer = Writer(runtime, transport, self)
+        self._limits = supervisor.limits
+        self._attachments: dict[str, Attachment] = {}
+        self._errands: deque[tuple[Errand, Answer | None]] | None = None
+        self._typing: set[Session] | None = None
+        self._heard = False
+        self.connection_id = runtime.new_id()
+        self.identity = identity
+        self.agent = agent
+        """The agent this line is bound to, if it is."""
+        self.batch = False
+        """The client takes several frames in one message."""
+        self.left = False
+        supervisor.lines[self.connection_id] = self
+
+    # ── The line ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def congested(self) -> bool:
+        """It waits for its socket."""
+        return self._writer.congested
+
+    @property
+    def full(self) -> bool:
+        """Do not read the client until there is `room`."""
+        errands = len(self._errands) if self._errands else 0
+        return self._writer.full or errands > self._supervisor.runtime.settings.max_errands
+
+    async def room(self) -> None:
+        """Wait until the line may be read again."""
+        while self.full and not self.left:
+            await self._writer.room()
+
+    def greet(self, ref: str | None = None) -> None:
+        """Say `connected`."""
+        settings, store = self._supervisor.runtime.settings, self._supervisor.runtime.store
+        self.put(
+            frames.Connected(
+                connection_id=self.connection_id,
+                protocol=1,
+                user_id=self.identity.user,
+                heartbeat_ms=round(settings.heartbeat * 1000),
+                max_frame_bytes=settings.max_frame_bytes,
+                max_reply_bytes=settings.max_reply_bytes,
+                max_sessions=settings.max_sessions,
+                durability=store.durability,
+                agent_id=self.agent,
+                token_expires_at=self.identity.expires_at,
+                ref=ref,
+            )
+        )
+
+    def put(self, frame: frames.ServerFrame) -> None:
+        """Send a frame that is not part of any session's log."""
+        self._writer.control(frame)
+
+    def refuse(self, refusal: Refused, ref: str | None = None, session_id: str | None = None) -> None:
+        """Tell the client that a frame of its was refused."""
+        refusal.ref = refusal.ref or ref
+        refusal.session_id = refusal.session_id or session_id
+        self._supervisor.runtime.metrics.refused(refusal.code)
+        self.put(codec.error_frame(refusal))
+
+    def tick(self, now: float) -> None:
+        """The wheel turned."""
+        if self._writer.tick(now):
+            logger.warning("client takes nothing", connection_id=self.connection_id)
+            self._supervisor.runtime.tasks.start_soon(self.close, 1013, "The line was stuck.")
+
+    def goaway(self, reason: str, reconnect_after_ms: int) -> None:
+        """Tell the client that this line will be closed."""
+        self.put(frames.Goaway(reason, reconnect_after_ms))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what is to be sent, then close the line."""
+        await self._writer.flushed(1.0)
+        self.leave()
+        await self._transport.close(code, reason)
+
+    def leave(self) -> None:
+        """The line is gone: follow nothing any more. No turn is touched."""
+        if self.left:
+            return
+        self.left = True
+        self._supervisor.lines.pop(self.connection_id, None)
+        self._writer.stop()
+        for attachment in [*self._attachments.values()]:
+            self._drop(attachment)
+        for session in self._typing or ():
+            session.log.set_typing(self, None)
+
+    # ── What the writer asks for ─────────────────────────────────────────────────────────────────────────
+
+    def news(self, attachment: Attachment) -> None:
+        """That session has something to send."""
+        self._writer.news(attachment)
+
+    def fetch(self, attachment: Attachment) -> None:
+        """Get the next page of what this one missed."""
+        self._errand(partial(self._fetch, attachment))
+
+    async def _fetch(self, attachment: Attachment) -> None:
+        if attachment.gone:
+            return
+        runtime = self._supervisor.runtime
+        try:
+            await attachment.turn_page(runtime.store, runtime.settings.page_bytes)
+        except NoSession:
+            pass  # deleted: its log says so
+        self.news(attachment)
+
+    def ended(self, attachment: Attachment) -> None:
+        """Its session is over, and the client was told."""
+        self._drop(attachment)
+
+    def lost(self) -> None:
+        """The peer is gone."""
+        self.leave()
+
+    # ── What clients send ────────────────────────────────────────────────────────────────────────────────
+
+    def receive(self, data: str | bytes) -> None:
+        """One message of the client. A plain call; what it answers, it leaves with the writer."""
+        self._supervisor.runtime.metrics.frames_received += 1
+        try:
+            frame = codec.decode_client_frame(data, self._limits, lenient=self.agent is not None)
+        except Refused as refusal:
+            self.refuse(refusal)
+        else:
+            self.take(frame)
+
+    def take(self, frame: frames.ClientFrame, answer: Answer | None = None) -> None:
+        """Do what the frame says, and tell `answer` (the client, if not given) what came of it."""
+        first, self._heard = not self._heard, True
+        reply = answer or partial(self._reply, frame)
+        match frame:
+            case frames.Ping():
+                self.put(frames.Pong(frame.ref))
+            case frames.Hello():
+                self._errand(partial(self._hello, frame, first), reply)
+            case frames.Attach():
+                self._errand(partial(self._attach, frame), reply)
+            case frames.Detach():
+                self._errand(partial(self._detach, frame, reply), reply)
+            case frames.RunCommand():
+                self._errand(partial(self._command, frame), reply)
+            case frames.Send() | frames.Cancel() | frames.SetTyping() | frames.Renew():
+                self._to_session(frame, reply)
+            case _:
+                assert_never(frame)
+
+    def _to_session(self, frame: SessionFrame, reply: Answer) -> None:
+        """A frame for one session: at once if it is followed, else after it was found, and after what was
+        sent before."""
+        if not self._errands and frame.session_id is not None:
+            try:
+                attachment = self._followed(frame.session_id, frame.agent)
+            except Refused as refusal:
+                reply(refusal)
+                return
+            if attachment is not None:
+                self._ask(attachment.session, frame, reply)
+                return
+        self._errand(partial(self._find_and_ask, frame, reply), reply)
+
+    def _followed(self, session_id: str, agent: str | None) -> Attachment | None:
+        attachment = self._attachments.get(session_id)
+        if attachment is None or attachment.log.ended is not None:
+            return None
+        if agent is not None and agent != attachment.log.agent:
+            raise Refused(
+                "session_conflict", f"This line follows {session_id} of the agent {attachment.log.agent}."
+            )
+        return attachment
+
+    def _ask(self, session: Session, frame: SessionFrame, reply: Answer) -> None:
+        """What a frame means to its session. A plain call; the answer comes later."""
+        match frame:
+            case frames.Send():
+                if self._supervisor.runtime.draining:
+                    reply(Refused("draining", "The gateway stops; send it again after reconnecting."))
+                    return
+                command = Send(
+                    turn_id=frame.turn_id or self._supervisor.runtime.new_id(),
+                    content=frame.content,
+                    on_busy=frame.on_busy or "enqueue",
+                    replaces=frame.replaces,
+                    metadata=frame.metadata,
+                )
+                session.log.set_typing(self, None)
+                session.ask(command, reply)
+            case frames.Cancel():
+                session.ask(Cancel(frame.turn_id), reply)
+            case frames.SetTyping():
+                self._set_typing(session, frame.state == "start")
+            case frames.Renew():
+                reply(Accepted())
+
+    def _reply(self, frame: frames.ClientFrame, answered: Accepted | BaseException) -> None:
+        """Tell the client what came of its frame; called by whoever knows, when it is known."""
+        session_id = getattr(frame, "session_id", None)
+        match answered:
+            case Accepted(turn_id=turn_id, status=status, duplicate=duplicate):
+                self.put(frames.Ok(frame.ref, session_id, turn_id, status, duplicate))
+            case Refused():
+                self.refuse(answered, frame.ref, session_id)
+            case _:
+                self._failed(answered)
+                self.refuse(
+                    Refused("internal", "A bug in the gateway; it was logged."), frame.ref, session_id
+                )
+
+    # ── Errands ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _errand(self, errand: Errand, reply: Answer | None = None) -> None:
+        """Something that looks into the store: done in order, one after the other."""
+        if self.left:
+            return
+        if self._errands is None:
+            self._errands = deque()
+        self._errands.append((errand, reply))
+        if len(self._errands) == 1:
+            self._supervisor.runtime.tasks.start_soon(self._run_errands)
+
+    async def _run_errands(self) -> None:
+        """The reader task: lives while there are errands. The one at work stays first in line, so that frames
+        for its session keep their place behind it."""
+        while self._errands and not self.left:
+            errand, reply = self._errands[0]
+            try:
+                await errand()
+            except Refused as refusal:
+                if reply is not None:
+                    reply(refusal)
+            except Unavailable:
+                if reply is not None:
+                    reply(Refused("store_unavailable", "The store does not answer; send it again."))
+            except Exception as error:
+                if not self.left:
+                    (reply or self._failed)(error)
+            if self._errands:
+                self._errands.popleft()
+            self._writer.make_room()
+        self._errands = None
+
+    def _failed(self, error: Accepted | BaseException) -> None:
+        logger.error("errand failed", exc_info=error, connection_id=self.connection_id)
+
+    async def _hello(self, hello: frames.Hello, first: bool) -> None:
+        identity = self.identity
+        if self._greeting is not None and hello.token is not None:
+            identity = await self._greeting(hello, identity)
+        if hello.user_id is not None and hello.user_id != identity.user:
+            if not (first and identity.everyone):
+                raise Refused("forbidden", "This line is another user's; open a new one.")
+            identity = Identity(hello.user_id, False, identity.expires_at)
+        self.identity = identity
+        if hello.batch is not None:
+            self.batch = hello.batch
+        self.greet(hello.ref)
+
+    async def _attach(self, attach: frames.Attach) -> None:
+        ok = frames.Ok(attach.ref)
+        turn = Round(ok, len(attach.sessions))
+        for target in attach.sessions:
+            try:
+                key = await self._key(target.session_id, target.agent)
+                await self._follow(
+                    key, "again" if target.create else "never", target.cursor, target.history, turn
+                )
+            except Refused as refusal:
+                self.refuse(refusal, session_id=target.session_id)
+                if (answer := turn.one_less()) is not None:
+                    self.put(answer)
+        if not attach.sessions:
+            self.put(ok)
+
+    async def _follow(
+        self, key: Key, create: Create, cursor: str | None, history: int | None, turn: Round | None = None
+    ) -> Attachment:
+        """Follow that session from `cursor`; instead of its present place, if it is followed already."""
+        supervisor, limit = self._supervisor, self._supervisor.runtime.settings.max_sessions
+        replaced = self._attachments.get(key.session_id)
+        if replaced is None and len(self._attachments) >= limit:
+            raise Refused(
+                "too_many_sessions", f"One line follows {limit:,} sessions at the most.", limit=limit
+            )
+        async with supervisor.opened(key, create) as session:
+            attachment = await Attachment.follow(self, session, supervisor.runtime, cursor, history)
+        if self.left:
+            attachment.leave()
+            raise ConnectionError
+        if replaced is not None:
+            self._drop(replaced)
+        self._attachments[key.session_id] = attachment
+        attachment.round = turn
+        self.news(attachment)
+        return attachment
+
+    async def _detach(self, detach: frames.Detach, reply: Answer) -> None:
+        for session_id in detach.session_ids:
+            if (attachment := self._attachments.get(session_id)) is not None:
+                self._drop(attachment)
+        reply(Accepted())
+
+    def _drop(self, attachment: Attachment) -> None:
+        attachment.leave()
+        session_id = attachment.session.key.session_id
+        if self._attachments.get(session_id) is attachment:
+            del self._attachments[session_id]
+        if attachment.round is not None and (ok := attachment.round.one_less()) is not None:
+            self.put(ok)
+        self._supervisor.rest(attachment.session)
+
+    async def _find_and_ask(self, frame: SessionFrame, reply: Answer) -> None:
+        if isinstance(frame, frames.Send):
+            await self.follow_and_send(frame, reply)
+            return
+        attachment = self._followed(frame.session_id, frame.agent)
+        if attachment is not None:
+            self._ask(attachment.session, frame, reply)
+            return
+        key = await self._supervisor.resolve(self.identity, frame.session_id, frame.agent, self.agent)
+        async with self._supervisor.opened(key) as session:
+            self._ask(session, frame, reply)
+
+    async def follow_and_send(self, frame: frames.Send, reply: Answer) -> None:
+        """Follow the session of a message, made if it never was, then leave the message with it."""
+        create: Create = {None: "new", True: "again", False: "never"}[frame.create]  # type: ignore[assignment]
+        if frame.session_id is None:
+            key = await self._active(frame.agent)
+            frame = replace(frame, session_id=key.session_id)
+            reply = partial(self._reply, frame)
+            create = "new"
+        else:
+            key = await self._key(frame.session_id, frame.agent)
+        attachment = self._followed(key.session_id, key.agent)
+        if attachment is None:
+            attachment = await self._follow(key, create, None, 0)
+        self._ask(attachment.session, frame, reply)
+
+    async def _key(self, session_id: str, agent: str | None) -> Key:
+        attachment = self._followed(session_id, agent)
+        if attachment is not None:
+            return attachment.session.key
+        return await self._supervisor.resolve(self.identity, session_id, agent, self.agent)
+
+    async def _active(self, agent: str | None) -> Key:
+        return await self._supervisor.active(self.identity, agent or self.agent)
+
+    def _set_typing(self, session: Session, typing: bool) -> None:
+        settings = self._supervisor.runtime.settings
+        session.log.set_typing(self, monotonic() + settings.typing_timeout if typing else None)
+        if typing and session.key.session_id not in self._attachments:
+            self._typing = (self._typing or set()) | {session}
+
+    async def _command(self, frame: frames.RunCommand) -> None:
+        """A command of the agent-bound socket."""
+        if self.agent is None:
+            raise Refused("bad_frame", "Commands are for the socket of one agent, /api/agents/{agent}/ws.")
+        name, supervisor = frame.command.strip().lower(), self._supervisor
+        match name:
+            case "new":
+                key = await supervisor.make(self.identity, self.agent, activate=True)
+                message = "A new session is the active one."
+            case "stop":
+                key = (
+                    await self._key(frame.session_id, self.agent)
+                    if frame.session_id is not None
+                    else await self._active(None)
+                )
+                async with supervisor.opened(key) as session:
+                    stopped = (await session.asked(Cancel())).turn_id is not None
+                message = "Run cancelled." if stopped else "No active run to cancel."
+            case _:
+                known = ", ".join(COMMANDS)
+                raise Refused("bad_frame", f"There is no command {name[:40]!r}; known are {known}.")
+        self.put(frames.CommandResult(frame.command, message, key.session_id, frame.ref))

@@ -1,0 +1,203 @@
+"""Loading: what a command line names becomes an object: `eliza?pace_ms=20`, `module:attribute`.
+
+A spec is a built-in agent or the path of something of the user's own, and options like a URL's query. A
+function becomes a `FunctionAgent` (the options are that one's), a class is made with the options as keyword arguments,
+any other object is taken as it is. An option is converted to what its parameter is annotated with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeGuard, get_args
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from protocol.errors import Refused
+from protocol.ids import check_agent_name
+
+from .agents.function import FunctionAgent, callee
+from .interfaces import Agent, AgentError, Authenticator
+
+__all__ = ["BUILT_IN", "DEFAULT", "BadSpec", "load_agent", "load_agents", "load_authenticator"]
+
+BUILT_IN = {
+    "echo": "gateway.agents.echo:EchoAgent",
+    "eliza": "gateway.agents.eliza:ElizaAgent",
+    "http": "gateway.agents.http:HttpAgent",
+    "metronome": "gateway.agents.metronome:MetronomeAgent",
+    "openai": "gateway.agents.openai:OpenAIAgent",
+}
+"""What needs no colon. Imported when asked for: who only echoes does not pay for an HTTP client."""
+
+DEFAULT = ("eliza=eliza", "echo=echo", "metronome=metronome")
+"""The agents of a gateway that was given none."""
+
+
+class BadSpec(ValueError):
+    """A spec that means nothing: says which, what is wrong with it, and what is allowed."""
+
+    def __init__(self, spec: str, why: str) -> None:
+        super().__init__(f"{spec}: {why}")
+        self.spec = spec
+        self.why = why
+
+
+def load_agents(specs: Iterable[str]) -> dict[str, Agent]:
+    """`name=spec` each, to agents by name, in that order; none at all means `DEFAULT`. Raises `BadSpec`."""
+    agents: dict[str, Agent] = {}
+    for text in list(specs) or DEFAULT:
+        name, equals, spec = text.partition("=")
+        if not equals or not spec:
+            raise BadSpec(text, "an agent is given as name=spec, for example me=mine:agent or eliza=eliza")
+        try:
+            check_agent_name(name)
+        except Refused as error:
+            raise BadSpec(text, f"{name!r} cannot be its name: {error.content}") from None
+        if name in agents:
+            raise BadSpec(text, f"there is an agent {name!r} already")
+        agents[name] = load_agent(spec)
+    return agents
+
+
+def load_agent(spec: str) -> Agent:
+    """The agent that `spec` means. Raises `BadSpec`."""
+    target, _, query = spec.partition("?")
+    options = _options(spec, query)
+    found = _find(spec, BUILT_IN[target]) if target in BUILT_IN else _find_own(spec, target)
+    if isinstance(found, type):
+        found, options = _make(spec, found, options), {}
+    if not _is_agent(found):
+        return _make(spec, partial(FunctionAgent, found), options)  # type: ignore[no-any-return]
+    if options:
+        raise BadSpec(spec, "it is an object already made, and takes no options")
+    return found
+
+
+def load_authenticator(spec: str) -> Authenticator:
+    """The authenticator at `module:attribute`: an async function of token and headers. Raises `BadSpec`."""
+    found = _find_own(spec, spec)
+    if isinstance(found, type):
+        found = _make(spec, found, {})
+    if not callable(found) or not inspect.iscoroutinefunction(callee(found)) or not _takes(found, 2):
+        raise BadSpec(
+            spec,
+            f"a {type(found).__name__} like this is no authenticator: it must be an "
+            "`async def authenticate(token, headers)`, or an object whose __call__ is one",
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _options(spec: str, query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError as error:
+        raise BadSpec(spec, f"options are written ?name=value&name=value ({error})") from None
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise BadSpec(spec, "an option is given twice")
+    return options
+
+
+def _find_own(spec: str, path: str) -> Any:
+    """What a user's path leads to, looked up from the working directory first."""
+    if os.getcwd() not in sys.path:  # a console script does not look there
+        sys.path.insert(0, os.getcwd())
+    return _find(spec, path)
+
+
+def _find(spec: str, path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise BadSpec(spec, f"it is none of {', '.join(BUILT_IN)}, and not module:attribute")
+    found = _import(spec, module_name)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise BadSpec(spec, f"{module_name} has no {attribute}; it has {_offer(module_name)}")
+        found = getattr(found, name)
+    return found
+
+
+def _import(spec: str, module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
+            raise BadSpec(spec, f"the import of {module_name} failed: {error}") from error
+        why = f"there is no module {error.name}, neither in {os.getcwd()} nor installed"
+        raise BadSpec(spec, why) from None
+    except Exception as error:
+        raise BadSpec(spec, f"the import of {module_name} failed: {_say(error)}") from error
+
+
+def _offer(module_name: str) -> str:
+    """The names in a module that could have been meant."""
+    own = [
+        name
+        for name, value in vars(sys.modules[module_name]).items()
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == module_name
+    ]
+    return ", ".join(own) or "nothing that could be called"
+
+
+def _make(spec: str, factory: Callable[..., Any], options: dict[str, str]) -> Any:
+    try:
+        parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    except (TypeError, ValueError, NameError) as error:
+        raise BadSpec(spec, f"cannot tell what options it takes: {error}") from None
+    named = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in options:
+        if name not in named and not anything:
+            raise BadSpec(spec, f"there is no option {name}; there is {', '.join(named) or 'none at all'}")
+    for name, parameter in named.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise BadSpec(spec, f"it needs the option {name}")
+    given = {
+        name: _convert(spec, name, value, named[name].annotation if name in named else str)
+        for name, value in options.items()
+    }
+    try:
+        return factory(**given)
+    except Exception as error:
+        raise BadSpec(spec, _say(error)) from error
+
+
+def _convert(spec: str, name: str, value: str, wanted: Any) -> Any:
+    kinds = [kind for kind in get_args(wanted) or (wanted,) if kind in (bool, int, float)]
+    if not kinds or str in get_args(wanted):
+        return value
+    try:
+        return msgspec.convert(value, wanted, strict=False)
+    except msgspec.ValidationError:
+        expected = " or ".join(_WORDS[kind] for kind in kinds)
+        raise BadSpec(spec, f"the option {name} is {value!r}; it must be {expected}") from None
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def _is_agent(found: object) -> TypeGuard[Agent]:
+    return callable(found) and all(hasattr(found, name) for name in ("history", "check", "aclose"))
+
+
+def _takes(found: Any, count: int) -> bool:
+    try:
+        inspect.signature(found).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _say(error: Exception) -> str:
+    """An exception's message; with its type where the message alone says little."""
+    return (
+        str(error)
+        if isinstance(error, TypeError | ValueError | AgentError)
+        else f"{type(error).__name__}: {error}"
+    )

@@ -1,0 +1,349 @@
+"""What lies below ASGI: uvicorn with corked WebSocket writes, and a shutdown that drains first.
+
+`serve` runs an app until it is told to stop. `Corked` is uvicorn's WebSocket protocol with one write per loop
+pass; it offers the app the ASGI extension `trunkline.cork`. What is above ASGI works without it, only slower.
+
+`Corked` and `Server` rest on uvicorn's private code: pyproject pins one minor of it, and
+`tests/gateway/test_serve.py` has a test for each assumption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from struct import pack
+from types import FrameType
+from typing import Any, Literal, TypeAlias, cast
+
+import anyio
+import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import OPEN
+
+__all__ = ["EXTENSION", "Cork", "Corked", "Server", "configure", "serve"]
+
+EXTENSION = "trunkline.cork"
+"""The key in `scope["extensions"]`; see `Corked`."""
+
+CORK = 64 * 1024
+"""Bytes collected at the most before they are written, the pass over or not."""
+LINGER = 5.0
+"""Seconds that a peer has, after the line was closed, to take what was written before."""
+MAX_SIZE = 1024 * 1024
+"""Bytes of an incoming message; over it the peer is closed with 1009."""
+PING = 20.0
+"""Seconds between WebSocket pings, and again until a missing answer ends the line."""
+GRACE = 5
+"""Seconds for requests and sockets to finish after the drain, before they are cancelled."""
+
+_SHORT = tuple(bytes((0x81, size)) for size in range(126))
+
+Hold: TypeAlias = Literal["queue", "writing", "limit"]
+
+
+class Cork(asyncio.Transport):
+    """A transport that turns the many small writes of one loop pass into one.
+
+    A write to an idle line goes out at once; those that follow are collected, and leave together in the next
+    pass or as soon as there are `CORK` bytes. Order is kept, so control frames may be written through it too.
+    The line is read while nobody holds it. Closing it waits `linger` seconds for the peer to take the rest.
+    """
+
+    __slots__ = ("_corked", "_holds", "_line", "_linger", "_loop", "_parts", "_size")
+
+    def __init__(self, line: asyncio.Transport, loop: asyncio.AbstractEventLoop, linger: float) -> None:
+        super().__init__()
+        self._line = line
+        self._loop = loop
+        self._linger = linger
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._corked = False
+        self._holds: set[Hold] = set()
+
+    def write(self, data: Any) -> None:
+        self.push((data,), len(data))
+
+    def push(self, parts: Iterable[bytes], size: int) -> None:
+        """Write `parts`, `size` bytes together, with this pass's others."""
+        self._parts += parts
+        self._size += size
+        if not self._corked:
+            self._corked = True
+            self.flush()
+            self._loop.call_soon(self._uncork)
+        elif self._size >= CORK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write now what was collected. What a closing line cannot take any more is dropped."""
+        if not self._parts:
+            return
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        if not self._line.is_closing():
+            self._line.write(data)
+
+    def _uncork(self) -> None:
+        self._corked = bool(self._parts)
+        if self._corked:
+            self.flush()
+            self._loop.call_soon(self._uncork)
+
+    def hold(self, why: Hold) -> None:
+        """Do not read from the line until each that holds it has released it."""
+        if not self._holds and not self._line.is_closing():
+            self._line.pause_reading()
+        self._holds.add(why)
+
+    def release(self, why: Hold) -> None:
+        """The inverse of `hold`."""
+        if why in self._holds:
+            self._holds.remove(why)
+            if not self._holds and not self._line.is_closing():
+                self._line.resume_reading()
+
+    def pause_reading(self) -> None:
+        self.hold("queue")
+
+    def resume_reading(self) -> None:
+        self.release("queue")
+
+    def is_closing(self) -> bool:
+        return self._line.is_closing()
+
+    def close(self) -> None:
+        if self._line.is_closing():
+            return
+        self.flush()
+        unsent = self._line.get_write_buffer_size()
+        self._line.close()
+        if unsent:  # a peer that reads no more would hold the line, and its buffer, for as long as it likes
+            self._loop.call_later(self._linger, self._line.abort)
+
+
+class Corked(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, corked, and deaf while its peer does not listen.
+
+    While writing is paused the line is not read either: a client that pings without reading costs nothing.
+    Per-message deflate must be off. `scope["extensions"]["trunkline.cork"]` lets the app do more:
+
+    - `websocket.send` takes `utf8`, one message or a list of messages that are UTF-8 already. They are
+      written at once, in one write, and `send` returns when the line can take more.
+    - `["limit"](size)` hands the app at most `size` further bytes of what the peer sends, frame heads
+      included, and then reads no more; `["limit"](None)`, or closing, reads on. If no message was whole
+      within the limit, `receive` answers a `websocket.receive` with an empty `text` and `exceeded: True`.
+      (websockets' own `max_message_size` will not do: a change counts only from the frame after the next.)
+    """
+
+    transport: Cork
+    linger = LINGER
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room: int | None = None
+        self._held = b""
+        self._heard = False
+
+    def limit(self, size: int | None) -> None:
+        """The extension's `limit`: how many more bytes of the peer's the app may be handed."""
+        self._room, self._heard = size, False
+        held, self._held = self._held, b""
+        if held:
+            self.data_received(held)
+        if not self._held:
+            self.transport.release("limit")
+
+    # ── What uvicorn and the transport call ──
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = Cork(cast(asyncio.Transport, transport), self.loop, self.linger)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.hold("writing")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.transport.release("writing")
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:  # the handshake was not refused, and the app's task has not begun yet
+            cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = {"limit": self.limit}
+
+    def data_received(self, data: bytes) -> None:
+        if self._room is None:
+            super().data_received(data)
+            return
+        taken, left = data[: self._room], data[self._room :]
+        self._room -= len(taken)
+        if taken:
+            super().data_received(taken)
+        if left:
+            self._held += left
+            self.transport.hold("limit")
+            if not self._heard:
+                self._heard = True
+                self.queue.put_nowait(cast(Any, {"type": "websocket.receive", "text": "", "exceeded": True}))
+
+    def send_receive_event_to_app(self) -> None:
+        self._heard = True
+        super().send_receive_event_to_app()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.close":
+            self.writable.set()  # or a peer that does not read could not be closed
+            await super().send(message)
+            self.limit(None)
+            return
+        utf8 = message.get("utf8")
+        text = message.get("text")
+        if (utf8 is None and text is None) or not self.handshake_complete or self.close_sent:
+            await super().send(message)
+            return
+        if not self.writable.is_set():
+            await self.writable.wait()
+        if self.disconnected or self.conn.state is not OPEN:
+            raise ClientDisconnected
+        if utf8 is None:
+            self._write_messages((text.encode(),))
+            return
+        self._write_messages((utf8,) if isinstance(utf8, bytes) else utf8)
+        self.transport.flush()
+        if not self.writable.is_set():
+            await self.writable.wait()
+
+    def _write_messages(self, messages: Iterable[bytes]) -> None:
+        parts: list[bytes] = []
+        size = 0
+        for data in messages:
+            length = len(data)
+            head = _SHORT[length] if length < 126 else _long_head(length)
+            parts += (head, data)
+            size += len(head) + length
+        self.transport.push(parts, size)
+
+
+def _long_head(length: int) -> bytes:
+    """The head of an unmasked, whole text frame of 126 bytes or more (RFC 6455, 5.2)."""
+    return pack("!BBH", 0x81, 126, length) if length < 65536 else pack("!BBQ", 0x81, 127, length)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which drains before it closes anything, and says where it listens.
+
+    The first SIGTERM or SIGINT starts `drain`; requests and sockets are still taken meanwhile, so that they
+    can be told. A second one, of either kind, forces: the drain is cancelled, and the lifespan does not end.
+    Other than uvicorn's, it does not raise the signal again afterwards: `serve` returns.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain: Callable[[], Awaitable[None]] | None = None,
+        ready: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._ready = ready
+
+    async def startup(self, sockets: Any = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._draining = anyio.CancelScope()
+        await super().startup(sockets)
+        if self.started and self._ready is not None:
+            self._ready(self.url)
+
+    @property
+    def url(self) -> str:
+        """Where it listens: `http://127.0.0.1:8080/prefix`, with the port it really got, or `unix:/path`."""
+        if self.config.uds is not None:
+            return f"unix:{self.config.uds}"
+        port = self.servers[0].sockets[0].getsockname()[1]
+        scheme = "https" if self.config.is_ssl else "http"
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return f"{scheme}://{host}:{port}{self.config.root_path}"
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        # uvicorn sends 1012 to every WebSocket before the lifespan ends: what is to be said is said before.
+        try:
+            with self._draining:
+                if self._drain is not None:
+                    await self._drain()
+        finally:
+            await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        if self.force_exit:
+            self._loop.call_soon_threadsafe(self._draining.cancel)
+
+
+def configure(
+    app: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    uds: str | None = None,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+    root_path: str = "",
+) -> uvicorn.Config:
+    """uvicorn's settings as the gateway needs them. `port` 0 takes a free one; `uds` wins over both."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        uds=uds,
+        ssl_certfile=ssl_certfile,
+        ssl_keyfile=ssl_keyfile,
+        root_path=root_path,
+        loop="uvloop",
+        http="httptools",
+        ws=Corked,
+        ws_max_size=MAX_SIZE,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING,
+        ws_ping_timeout=PING,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+def serve(
+    app: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    uds: str | None = None,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+    root_path: str = "",
+    drain: Callable[[], Awaitable[None]] | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Run the ASGI app `app` until SIGTERM or SIGINT, then `drain` it, and return. Prints nothing.
+
+    `ready` is called with the URL once it listens. Raises `SystemExit` if the app's lifespan fails to start
+    or the address cannot be taken; why is in the log `uvicorn.error`.
+    """
+    config = configure(
+        app,
+        host=host,
+        port=port,
+        uds=uds,
+        ssl_certfile=ssl_certfile,
+        ssl_keyfile=ssl_keyfile,
+        root_path=root_path,
+    )
+    Server(config, drain=drain, ready=ready).run()

@@ -1,0 +1,583 @@
+"""The actor of one session: commands come in through its mailbox, `decide` makes records of them, the store
+makes the records durable, and only then are they true.
+
+It is a task only while it has work. It owns the log's tail and the running turn, and meets everybody else in
+two places: `ask` and the readers of its log. Whoever asks may die at any instant; nothing tears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Literal, Protocol
+
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protocol import records
+from protocol.errors import Refused
+from protocol.records import Record, Terminal, ToolCall, ToolResult
+from protocol.session import (
+    IDLE,
+    Accepted,
+    Close,
+    Command,
+    Decided,
+    End,
+    KnownTurn,
+    Lookup,
+    Send,
+    Settle,
+    State,
+    UseTool,
+    decide,
+    evolve,
+    fold,
+)
+
+from . import interfaces
+from .interfaces import (
+    Duplicate,
+    Head,
+    Info,
+    Key,
+    Loaded,
+    NoSession,
+    Past,
+    SessionExists,
+    SessionRef,
+    Stale,
+    Unavailable,
+)
+from .log import Log
+from .runtime import Runtime
+from .text import Text
+from .turn import Answer
+
+__all__ = ["Ask", "Create", "Open", "Refresh", "Session"]
+
+logger = structlog.get_logger("gateway.session")
+
+Create = Literal["never", "new", "again"]
+"""May a session be made that is not there: never; if it never was; also over a tombstone."""
+
+
+class Open(Struct, frozen=True):
+    """Be awake: make sure that the session is there, and its log taken up."""
+
+    create: Create = "never"
+    activate: bool = False
+    label: str | None = None
+    must_be_new: bool = False
+
+
+class Refresh(Struct, frozen=True):
+    """Somebody else wrote: read it."""
+
+
+class Delete(Struct, frozen=True):
+    """End the session: every turn, then the log."""
+
+
+Ask = Command | Open | Refresh | Delete
+Answerer = Callable[[Accepted | BaseException], None]
+
+
+class Item(Struct):
+    """Something in the mailbox."""
+
+    ask: Ask
+    answer: Answerer | None
+    request_id: str | None = None
+
+
+class Keeper(Protocol):
+    """Who keeps the sessions."""
+
+    def rest(self, session: Session) -> None:
+        """It has no work left: let go of it, unless somebody holds or follows it."""
+        ...
+
+    def runs(self, session: Session, running: bool) -> None:
+        """It runs a turn, or none any more: its text is to be saved, and its time watched."""
+        ...
+
+    def crashed(self, session: Session) -> None:
+        """What it ran has no end in the log: somebody must wake it and see."""
+        ...
+
+
+class Session:
+    """One live session."""
+
+    __slots__ = (
+        "_keeper",
+        "_mailbox",
+        "_request_ids",
+        "_runtime",
+        "_unwatch",
+        "_writing",
+        "answer",
+        "cleaning",
+        "head",
+        "holds",
+        "info",
+        "key",
+        "log",
+        "state",
+        "working",
+    )
+
+    def __init__(self, runtime: Runtime, keeper: Keeper, key: Key) -> None:
+        self._runtime = runtime
+        self._keeper = keeper
+        self.key = key
+        self.log = Log(key.session_id, key.agent)
+        self.head: Head | None = None
+        """None while it is asleep: nothing was read from the store yet, or what was read is not trusted."""
+        self.info: Info | None = None
+        self.state: State = IDLE
+        self.answer: Answer | None = None
+        """The running turn, if it runs here."""
+        self.cleaning: Answer | None = None
+        """The last turn, whose agent was stopped and still cleans up."""
+        self.holds = 0
+        """Who is about to ask or to follow, and must find it here."""
+        self.working = False
+        """Its task runs."""
+        self._mailbox: deque[Item] | None = None
+        self._request_ids: dict[str, str] | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self._writing = False
+
+    # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, ask: Ask, answer: Answerer | None = None, request_id: str | None = None) -> None:
+        """Leave something in the mailbox; a plain call. `answer` is called later with what came of it:
+        `Accepted`, or the exception (`Refused` for refusals). It may be called after the caller is gone, and
+        must not wait."""
+        if self._mailbox is None:
+            self._mailbox = deque()
+        limit = self._runtime.settings.max_asking
+        if isinstance(ask, Send) and len(self._mailbox) >= limit and answer is not None:
+            answer(Refused("overloaded", f"{limit:,} requests wait for this session already."))
+            return
+        self._mailbox.append(Item(ask, answer, request_id))
+        if not self.working:
+            self.working = True
+            self._runtime.tasks.start_soon(self._work)
+
+    async def asked(self, ask: Ask, request_id: str | None = None) -> Accepted:
+        """`ask`, and wait for the answer. Cancelling the wait takes nothing back."""
+        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+
+        def answer(answered: Accepted | BaseException) -> None:
+            if future.done():
+                return
+            if isinstance(answered, BaseException):
+                future.set_exception(answered)
+            else:
+                future.set_result(answered)
+
+        self.ask(ask, answer, request_id)
+        return await future
+
+    def changed(self, head: Head | None) -> None:
+        """The store says that somebody wrote; a plain call."""
+        if self._writing or self.head is None:
+            return  # an append of our own finds out by itself, and who sleeps reads when it wakes
+        foreign_turn = self.state.running is not None and self.answer is None
+        if head != self.head or foreign_turn:
+            self.ask(Refresh())
+
+    @property
+    def awake(self) -> bool:
+        """The log is taken up, and followers may come."""
+        return self.head is not None
+
+    @property
+    def idle(self) -> bool:
+        """Nobody works in it, holds it or follows it."""
+        cleaning = self.cleaning is not None and not self.cleaning.done
+        return not (self.working or self.holds or self.log.readers or self.answer is not None or cleaning)
+
+    # ── Working ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _work(self) -> None:
+        """One item after the other until there are none; the session's task."""
+        try:
+            while self._mailbox:
+                item = self._mailbox.popleft()
+                try:
+                    answered: Accepted | BaseException = await self._do(item)
+                except Refused as refusal:
+                    if refusal.session_id is None:
+                        refusal.session_id = self.key.session_id
+                    answered = refusal
+                except Unavailable:
+                    answered = _unavailable(self.key)
+                except Exception:
+                    logger.exception("session crashed", **self._whose())
+                    self._crash()
+                    answered = Refused(
+                        "internal", "A bug in the gateway; it was logged.", session_id=self.key.session_id
+                    )
+                if item.answer is not None:
+                    item.answer(answered)
+        finally:
+            self.working = False
+            self._mailbox = None
+            self._keeper.rest(self)
+
+    async def _do(self, item: Item) -> Accepted:
+        ask = item.ask
+        if isinstance(ask, Open):
+            await self._open(ask)
+            return Accepted()
+        if self.head is None:
+            await self._open(Open())
+        match ask:
+            case Refresh():
+                await self._refresh()
+                return Accepted()
+            case Delete():
+                return await self._delete(item)
+        accepted = await self._decide(ask, item)
+        if accepted.status == "queued" and item.request_id is not None and accepted.turn_id is not None:
+            self._request_ids = {**(self._request_ids or {}), accepted.turn_id: item.request_id}
+        return accepted
+
+    async def _decide(self, command: Command, item: Item) -> Accepted:
+        """Decide, append, and decide again if others wrote in between."""
+        runtime = self._runtime
+        known: dict[str, KnownTurn | None] = {}
+        while True:
+            if isinstance(command, Settle | Close):
+                command = replace(command, text=self.log.text.whole() if self.log.text is not None else "")
+            decision = decide(
+                self.state,
+                command,
+                now=runtime.now(),
+                node=runtime.node,
+                known=known,
+                max_waiting=runtime.settings.max_waiting,
+                start=not runtime.draining,
+            )
+            if isinstance(decision, Lookup):
+                known[decision.turn_id] = await runtime.store.turn(self.key, decision.turn_id)
+                continue
+            if not decision.records:
+                return decision.answer
+            try:
+                await self._append(decision, item)
+            except Duplicate as duplicate:
+                known[duplicate.turn.turn_id] = duplicate.turn
+            except Stale:
+                await self._refresh()
+                known.clear()
+            except NoSession:
+                self._gone("closed")
+                raise Refused("session_closed", "The session was deleted.") from None
+            else:
+                return decision.answer
+
+    async def _append(self, decision: Decided, item: Item) -> None:
+        """Make these records durable, then true. An append whose outcome is unknown is repeated until it is
+        known; who asked is told at once, and nothing else is decided meanwhile."""
+        runtime, text, head = self._runtime, self.log.text, self.head
+        assert head is not None
+        info = self._info_after(decision.records)
+        unsaved, upto = (
+            (text.unsaved(), text.length) if text is not None and self.answer is not None else ("", 0)
+        )
+        tag = runtime.new_id()
+        delay = 0.05
+        self._writing = True
+        try:
+            while True:
+                try:
+                    new_head = await runtime.store.append(
+                        self.key, head, tag, decision.records, text=unsaved, info=info
+                    )
+                    break
+                except Unavailable:
+                    logger.warning("store unavailable, trying again", delay=delay, **self._whose())
+                    if item.answer is not None:
+                        item.answer(_unavailable(self.key))
+                        item.answer = None
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 2.0)
+        finally:
+            self._writing = False
+        if text is not None:
+            text.mark_saved(upto)
+        if info is not None:
+            self.info = info
+        self._take_over(new_head, decision.records)
+        self._start_appended(decision.records, item.request_id)
+
+    def _info_after(self, appended: Sequence[Record]) -> Info | None:
+        """The session's info, if a completed turn changed its state."""
+        answer = self.answer
+        if answer is None or answer.state is None or self.info is None:
+            return None
+        if any(
+            isinstance(record, records.Response) and record.turn_id == answer.turn_id for record in appended
+        ):
+            return replace(self.info, state=answer.state)
+        return None
+
+    def _take_over(self, head: Head, appended: Sequence[Record]) -> None:
+        """These records are in the log: fold them in, show them, and stop what they stop. The state is taken
+        over whole before anybody is shown a word: a client may answer a turn's end the moment it sees it."""
+        for record in appended:
+            self.state = evolve(self.state, record)
+        self.head = head
+        tail_bytes = self._runtime.settings.tail_bytes
+        for record in appended:
+            self.log.append(record, tail_bytes)
+        running, answer = self.state.running, self.answer
+        if answer is None:
+            return
+        if running is None or running.turn_id != answer.turn_id:
+            answer.abandon()  # over already, if this was its own end
+            self.answer = None
+            self._keeper.runs(self, False)
+            if not answer.done:
+                self.cleaning = answer
+        elif running.cancelling:
+            answer.cancel()
+
+    # ── Turns ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start_appended(self, appended: Sequence[Record], request_id: str | None) -> None:
+        """If a turn was started by this append, run it here."""
+        running, text = self.state.running, self.log.text
+        if (
+            running is None
+            or text is None
+            or not any(isinstance(record, records.Started) for record in appended)
+        ):
+            return
+        if self._request_ids is not None:
+            request_id = self._request_ids.pop(running.turn_id, request_id)
+        answer = Answer(self._runtime, self.log, text, running.message, self._record, self._ended)
+        self.answer = answer
+        self._keeper.runs(self, True)
+        self._runtime.tasks.start_soon(self._run, answer, request_id)
+
+    async def _run(self, answer: Answer, request_id: str | None) -> None:
+        """Run a turn to the end of its agent, after the one before has cleaned up; the turn's task."""
+        previous = self.cleaning
+        if previous is not None and not previous.done:
+            previous.cleaned = asyncio.Event()
+            try:
+                async with asyncio.timeout(self._runtime.settings.cleanup_timeout):
+                    await previous.cleaned.wait()
+            except TimeoutError:
+                self._runtime.metrics.abandoned += 1
+                logger.warning("agent did not stop", turn_id=previous.turn_id, **self._whose())
+        self.cleaning = None
+
+        async def prepare() -> interfaces.Turn:
+            return await self._prepare(answer.message, request_id)
+
+        await answer.run(prepare, self._runtime.agents.get(self.key.agent))
+        self._keeper.rest(self)
+
+    async def _prepare(self, message: records.Message, request_id: str | None) -> interfaces.Turn:
+        """What the agent is given."""
+        agent, state = self._runtime.agents[self.key.agent], self.info.state if self.info is not None else {}
+        return interfaces.Turn(
+            turn_id=message.turn_id,
+            content=message.content,
+            session=SessionRef(*self.key),
+            metadata=message.metadata or {},
+            parts=message.parts or (),
+            history=await self._history(agent.history) if agent.history else (),
+            state=deepcopy(state) if state else {},
+            request_id=request_id,
+        )
+
+    async def _history(self, limit: int) -> list[Past]:
+        """The conversation before the running turn: without its own message, and without those that wait."""
+        state = self.state
+        ahead = {message.turn_id for message in state.waiting}
+        if state.running is not None:
+            ahead.add(state.running.turn_id)
+        page = await self._runtime.store.history(
+            self.key,
+            limit + len(ahead),
+            as_of=state.seq,
+            max_bytes=self._runtime.settings.max_agent_history_bytes,
+        )
+        past = [
+            _past(said)
+            for said in page.messages
+            if isinstance(said.record, Terminal) or said.record.turn_id not in ahead
+        ]
+        return past[-limit:]
+
+    async def _record(self, record: ToolCall | ToolResult) -> None:
+        await self.asked(UseTool(record))
+
+    def _ended(self, _: Answer, record: Terminal) -> None:
+        self.ask(End(record))
+
+    # ── Waking up, and what others wrote ─────────────────────────────────────────────────────────────────
+
+    async def _open(self, ask: Open) -> None:
+        """Take up the log, or make it."""
+        if self.head is not None:
+            if ask.must_be_new:
+                raise Refused("session_exists", "There is a session with this id.")
+            return
+        store = self._runtime.store
+        while True:
+            try:
+                loaded = await store.load(self.key)
+            except NoSession as gone:
+                if ask.create == "never" or (gone.tombstone is not None and ask.create == "new"):
+                    raise _no_session(gone) from None
+            else:
+                if ask.must_be_new:
+                    raise Refused("session_exists", "There is a session with this id.")
+                break
+            if self.key.agent not in self._runtime.agents:
+                raise Refused("agent_not_found", f"There is no agent {self.key.agent!r}.")
+            now = self._runtime.now()
+            info = Info(key=self.key, created_at=now, updated_at=now, label=ask.label)
+            try:
+                head = await store.create(
+                    info, self._runtime.new_id(), over_tombstone=ask.create == "again", activate=ask.activate
+                )
+            except SessionExists:
+                continue
+            loaded = Loaded(info, head, [], "")
+            break
+        self._wake(loaded)
+
+    def _wake(self, loaded: Loaded) -> None:
+        log = self.log
+        if log.ended is not None or (log.readers and log.epoch != loaded.head.epoch):
+            log.end("closed")
+            log = self.log = Log(self.key.session_id, self.key.agent)
+        self.head, self.info = loaded.head, loaded.info
+        self.state = fold(loaded.entries, loaded.head.seq)
+        log.start(loaded.head.epoch, loaded.head.seq)
+        running = self.state.running
+        if running is None:
+            log.adopt(None)
+        else:
+            log.adopt(Text(log.epoch, log.session_id, running.turn_id, running.started_seq, loaded.text))
+        log.wake()
+        if self._unwatch is None:
+            self._unwatch = self._runtime.store.watch(self.key, self.changed)
+        if running is not None and running.node == self._runtime.node:
+            self.ask(Settle(orphan=running.turn_id))  # it ran here, and this actor crashed
+        elif running is None and self.state.waiting:
+            self.ask(Settle())
+
+    async def _refresh(self) -> None:
+        """Read what others wrote. Raises `Refused` if the session is gone."""
+        store = self._runtime.store
+        try:
+            loaded = await store.load(self.key)
+            if self.head is None or loaded.head.epoch != self.head.epoch:
+                raise NoSession("closed")
+            while self.state.seq < loaded.head.seq:
+                page = await store.read(self.key, self.state.seq, 1_000, 1 << 20)
+                if not page:  # trimmed away under us
+                    self._wake(loaded)
+                    return
+                self._take_over(self.head, [entry.record for entry in page if entry.seq <= loaded.head.seq])
+            self.head, self.info = loaded.head, loaded.info
+            if self.state.running is not None and self.answer is None:
+                turn_id, text = await store.text(self.key)
+                known = self.log.text
+                if known is not None and known.turn_id == turn_id:
+                    self.log.extend(text[known.length :])
+                    known.mark_saved(len(text))
+        except NoSession as gone:
+            self._gone(gone.tombstone or "closed")
+            raise _no_session(gone) from None
+
+    async def _delete(self, item: Item) -> Accepted:
+        await self._decide(Close(), item)
+        try:
+            await self._runtime.store.delete(self.key, self._runtime.now())
+        except NoSession:
+            pass
+        self._gone("closed")
+        return Accepted()
+
+    def _gone(self, status: Literal["closed", "expired"]) -> None:
+        """The session is over; whoever follows is told."""
+        self._forget()
+        self.log.adopt(None)
+        self.log.end(status)
+
+    def _crash(self) -> None:
+        """Trust nothing that was held in memory; the next use reads it from the store."""
+        self._runtime.metrics.crashes += 1
+        self._forget()
+        self._keeper.crashed(self)
+
+    def _forget(self) -> None:
+        if self.answer is not None:
+            self.answer.abandon()
+            self.answer = None
+            self._keeper.runs(self, False)
+        self.head = None
+        self.state = IDLE
+
+    def sleep(self) -> None:
+        """Nobody needs it any more; the keeper lets go of it."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    def _whose(self) -> dict[str, str]:
+        return {"session_id": self.key.session_id, "agent": self.key.agent}
+
+
+def _past(said: interfaces.Said) -> Past:
+    record = said.record
+    match record:
+        case records.Message():
+            return Past("user", record.content, record.turn_id, record.created_at, metadata=record.metadata)
+        case records.Response():
+            return Past(
+                "agent",
+                record.content,
+                record.turn_id,
+                record.created_at,
+                record.status,
+                said.tools,
+                record.metadata,
+            )
+        case records.Failed():
+            return Past("agent", record.partial, record.turn_id, record.created_at, "failed", said.tools)
+
+
+def _no_session(gone: NoSession) -> Refused:
+    match gone.tombstone:
+        case "closed":
+            return Refused("session_closed", "The session was deleted; create it again to go on.")
+        case "expired":
+            return Refused(
+                "session_expired", "The session expired; create it again to go on.", expires_at=gone.ended_at
+            )
+        case None:
+            return Refused("session_not_found", "There is no such session.")
+
+
+def _unavailable(key: Key) -> Refused:
+    return Refused(
+        "store_unavailable",
+        "The store does not answer; whether this was done is unknown. Send it again under the same turn_id.",
+        session_id=key.session_id,
+    )

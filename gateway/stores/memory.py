@@ -1,0 +1,306 @@
+"""The store in memory: dicts, for tests and for conversations that nobody will miss after a restart.
+
+Several gateways of one process may use one `MemoryStore` at the same time, each as its own node. No verb ever
+really waits, so each is atomic by itself. Records are kept as their JSON, so that what comes out is what a
+disk would give back, and nothing that a caller holds can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count, islice
+from secrets import token_hex
+from typing import Literal
+
+from msgspec.structs import replace
+
+from gateway.interfaces import (
+    Direction,
+    Due,
+    Duplicate,
+    Head,
+    Info,
+    Key,
+    KnownTurn,
+    Loaded,
+    NoSession,
+    Page,
+    Said,
+    Saved,
+    Segment,
+    SessionExists,
+    Stale,
+    Summary,
+)
+from gateway.stores.memory_catalog import Catalog
+from gateway.stores.memory_log import Log
+from protocol.history import DAY, new_turns, unsaved, within
+from protocol.records import Entry, Record, encode_record
+
+__all__ = ["MemoryStore"]
+
+Ended = Literal["closed", "expired"]
+
+
+class MemoryStore:
+    """A `Store` that forgets everything with its process.
+
+    `generation` (letters and digits, at most 40) is the first part of every epoch: random if not given, since
+    a new process has forgotten what the last one acknowledged. `keep_days` and `keep_records` (per session)
+    say what `trim` leaves; None keeps all.
+    """
+
+    durability: Literal["memory"] = "memory"
+
+    def __init__(
+        self,
+        *,
+        generation: str | None = None,
+        keep_days: float | None = None,
+        keep_records: int | None = None,
+    ) -> None:
+        self._generation = generation or token_hex(4)
+        self._incarnations = count(1)
+        self._keep_days = keep_days
+        self._keep_records = keep_records
+        self._nodes: set[str] = set()
+        self._logs: dict[Key, Log] = {}
+        self._busy: dict[Key, Log] = {}
+        self._tombstones: dict[Key, tuple[Ended, float]] = {}
+        self._active: dict[tuple[str, str], Key] = {}
+        self._catalog = Catalog()
+        self._watchers: dict[Key, list[Callable[[], None]]] = {}
+
+    @asynccontextmanager
+    async def open(self, node: str, now: float) -> AsyncIterator[None]:  # noqa: ARG002
+        """See `Store.open`. What the store holds outlives the node."""
+        self._nodes.add(node)
+        try:
+            yield
+        finally:
+            self._nodes.discard(node)
+            for log in self._busy.values():
+                log.abandon(node)
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create(
+        self,
+        info: Info,
+        tag: str,
+        records: Sequence[Record] = (),
+        *,
+        over_tombstone: bool = False,
+        activate: bool = False,
+    ) -> Head:
+        """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
+        key = info.key
+        if (there := self._logs.get(key)) is not None:
+            if there.tag == tag:
+                return there.head
+            raise SessionExists
+        if key in self._tombstones and not over_tombstone:
+            raise NoSession(*self._tombstones[key])
+        new_turns(records)
+        bodies = [encode_record(record) for record in records]
+        log = Log(f"{self._generation}x{next(self._incarnations)}", info)
+        self._tombstones.pop(key, None)
+        self._logs[key] = log
+        self._catalog.add(log)
+        if activate:
+            self._active[key[:2]] = key
+        self._extend(log, tag, records, bodies)
+        return log.head
+
+    async def append(
+        self,
+        key: Key,
+        head: Head,
+        tag: str,
+        records: Sequence[Record],
+        *,
+        text: str = "",
+        info: Info | None = None,
+    ) -> Head:
+        """See `Store.append`."""
+        log = self._log(key)
+        if log.tag == tag:
+            return log.head
+        for message in new_turns(records):
+            if (known := log.known(message.turn_id)) is not None:
+                raise Duplicate(known)
+        if log.head != head:
+            raise Stale
+        bodies = [encode_record(record) for record in records]
+        if info is not None:
+            log.describe_as(info)
+        log.write(text)
+        self._extend(log, tag, records, bodies)
+        return log.head
+
+    async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
+        """See `Store.save_text`. The pieces are kept as they are, not copied."""
+        return [self._save(segment) for segment in batch]
+
+    async def delete(self, key: Key, now: float, status: Ended = "closed") -> None:
+        """See `Store.delete`."""
+        log = self._log(key)
+        self._catalog.remove(log)
+        del self._logs[key]
+        self._busy.pop(key, None)
+        if self._active.get(key[:2]) == key:
+            del self._active[key[:2]]
+        self._tombstones[key] = status, now
+        self._changed(key)
+
+    async def trim(self, now: float) -> int:
+        """See `Store.trim`."""
+        self._tombstones = {key: end for key, end in self._tombstones.items() if end[1] > now - DAY}
+        if self._keep_days is None and self._keep_records is None:
+            return 0
+        young = None if self._keep_days is None else now - self._keep_days * DAY
+        gone = sum(log.trim(young, self._keep_records) for log in self._logs.values())
+        for log in self._logs.values():
+            log.forget_turns(now - DAY)
+        return gone
+
+    # ── Reading one session ─────────────────────────────────────────────────────────────────────────────────
+
+    async def load(self, key: Key) -> Loaded:
+        """See `Store.load`."""
+        log = self._log(key)
+        return Loaded(log.describe(), log.head, log.open_entries(), log.text())
+
+    async def read(self, key: Key, seq: int, limit: int, max_bytes: int) -> list[Entry] | None:
+        """See `Store.read`."""
+        log = self._log(key)
+        if seq + 1 < log.first:
+            return None
+        return within(log.after(seq), limit, max_bytes)[0]
+
+    async def text(self, key: Key) -> tuple[str | None, str]:
+        """See `Store.text`."""
+        log = self._log(key)
+        return log.running, log.text()
+
+    async def history(
+        self,
+        key: Key,
+        limit: int,
+        *,
+        position: int | None = None,
+        direction: Direction = "before",
+        time: float | None = None,
+        as_of: int | None = None,
+        max_bytes: int = 1 << 20,
+    ) -> Page:
+        """See `Store.history`."""
+        said = self._log(key).said(position, direction, as_of)
+        if time is not None:
+            said = _on_side(said, direction, time)
+        messages, has_more = within(said, limit, max_bytes)
+        return Page(messages[::-1] if direction == "before" else messages, has_more)
+
+    async def turn(self, key: Key, turn_id: str) -> KnownTurn | None:
+        """See `Store.turn`."""
+        return self._log(key).known(turn_id)
+
+    async def summary(self, key: Key) -> Summary:
+        """See `Store.summary`."""
+        return _summary(self._log(key))
+
+    # ── Finding sessions ────────────────────────────────────────────────────────────────────────────────────
+
+    async def find(self, session_id: str, user: str | None) -> list[Key]:
+        """See `Store.find`."""
+        return self._catalog.find(session_id, user)[:2]
+
+    async def sessions(
+        self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
+    ) -> list[Summary]:
+        """See `Store.sessions`."""
+        newest_first = self._catalog.newest_first(agent, user, before)
+        return [_summary(log) for log in islice(newest_first, limit)]
+
+    async def active(self, agent: str, user: str) -> Key | None:
+        """See `Store.active`."""
+        return self._active.get((agent, user))
+
+    async def activate(self, key: Key) -> None:
+        """See `Store.activate`."""
+        self._active[key[:2]] = self._log(key).key
+
+    async def label(self, key: Key, label: str | None, now: float) -> None:
+        """See `Store.label`."""
+        log = self._log(key)
+        log.describe_as(replace(log.describe(), label=label, updated_at=now))
+
+    async def by_label(self, agent: str, user: str, label: str) -> Key | None:
+        """See `Store.by_label`."""
+        newest_first = self._catalog.newest_first(agent, user)
+        return next((log.key for log in newest_first if log.label == label), None)
+
+    async def due(self, now: float, node: str) -> list[Due]:  # noqa: ARG002
+        """See `Store.due`."""
+        return [
+            Due(key, "waiting" if log.running is None else "orphaned")
+            for key, log in self._busy.items()
+            if log.running is None or log.node not in self._nodes
+        ]
+
+    def watch(self, key: Key, changed: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`. Called for every change of that log, one's own too: the head tells."""
+        self._watchers.setdefault(key, []).append(changed)
+        return partial(self._unwatch, key, changed)
+
+    # ── The indexes ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _log(self, key: Key) -> Log:
+        if (log := self._logs.get(key)) is None:
+            raise NoSession(*self._tombstones.get(key, ()))
+        return log
+
+    def _extend(self, log: Log, tag: str, records: Sequence[Record], bodies: list[bytes]) -> None:
+        log.extend(tag, records, bodies)
+        if log.busy:
+            self._busy[log.key] = log
+        else:
+            self._busy.pop(log.key, None)
+        self._changed(log.key)
+
+    def _save(self, segment: Segment) -> Saved:
+        log = self._logs.get(segment.key)
+        if log is None:
+            return Saved(None, False)
+        running = log.running == segment.turn_id
+        if running and (fresh := unsaved(log.saved, segment.offset, segment.text)):
+            log.write(fresh)
+            self._changed(segment.key)
+        return Saved(log.head, running)
+
+    def _changed(self, key: Key) -> None:
+        for changed in tuple(self._watchers.get(key, ())):
+            changed()
+
+    def _unwatch(self, key: Key, changed: Callable[[], None]) -> None:
+        watchers = self._watchers.get(key, [])
+        if changed in watchers:
+            watchers.remove(changed)
+        if not watchers:
+            self._watchers.pop(key, None)
+
+
+def _summary(log: Log) -> Summary:
+    return Summary(log.describe(), log.shown)
+
+
+def _on_side(
+    said: Iterator[tuple[int, Said]], direction: Direction, time: float
+) -> Iterator[tuple[int, Said]]:
+    """Those that were said before `time`, or after it."""
+    for size, one in said:
+        moment = one.record.created_at
+        if moment < time if direction == "before" else moment > time:
+            yield size, one

@@ -1,0 +1,214 @@
+"""The store in one SQLite file: the default, for a gateway on one machine.
+
+The verbs only say which job to run; a thread of the store's own runs them, and those that are queued together
+share one commit. The parts: `sqlite_file` (lock, format, generation), `sqlite_thread` (group commit),
+`sqlite_rows` (what the rows mean), and the jobs: `sqlite_read`, `sqlite_find`, `sqlite_write`, `sqlite_trim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from gateway.interfaces import (
+    Direction,
+    Due,
+    Head,
+    Info,
+    Key,
+    KnownTurn,
+    Loaded,
+    Page,
+    Saved,
+    Segment,
+    Summary,
+)
+from gateway.stores import sqlite_find, sqlite_read, sqlite_rows, sqlite_trim, sqlite_write
+from gateway.stores.sqlite_file import BOOT_ID, Database, StoreInUse, StoreUnusable
+from gateway.stores.sqlite_thread import Worker
+from protocol.history import DAY
+from protocol.records import Entry, Record
+
+__all__ = ["SqliteStore", "StoreInUse", "StoreUnusable"]
+
+
+class SqliteStore:
+    """A `Store` in the file `path`, which it alone may use while it is open.
+
+    `synchronous_full` waits for the disk at every commit: what is acknowledged then survives power loss.
+    `keep_days` and `keep_records` (per session) say what `trim` leaves; None keeps all. `boot_id` tells one
+    boot of the machine from the next, empty where that is not known. `patience` is how many seconds a call
+    waits for somebody who locks the file from outside, before it is `Unavailable`.
+
+    Opening raises `StoreUnusable`: `StoreInUse` if another process has the file open.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        synchronous_full: bool = False,
+        keep_days: float | None = None,
+        keep_records: int | None = None,
+        boot_id: str | None = None,
+        patience: float = 5.0,
+    ) -> None:
+        self.durability: Literal["process", "disk"] = "disk" if synchronous_full else "process"
+        self._keep_days = keep_days
+        self._keep_records = keep_records
+        self._open_file = partial(
+            Database,
+            Path(path),
+            full=synchronous_full,
+            boot_id=_boot_id() if boot_id is None else boot_id,
+            patience=patience,
+        )
+        self._worker = Worker()
+
+    @property
+    def commits(self) -> int:
+        """How many transactions have written something."""
+        return self._worker.commits
+
+    @asynccontextmanager
+    async def open(self, node: str, now: float) -> AsyncIterator[None]:  # noqa: ARG002
+        """See `Store.open`. Turns that run in the file belong to a process that is gone."""
+        await self._worker.open(self._open_file)
+        try:
+            yield
+        finally:
+            await self._worker.close()
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create(
+        self,
+        info: Info,
+        tag: str,
+        records: Sequence[Record] = (),
+        *,
+        over_tombstone: bool = False,
+        activate: bool = False,
+    ) -> Head:
+        """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
+        what = sqlite_write.written(records, info)
+        return await self._worker.do(sqlite_write.create, info, tag, what, over_tombstone, activate)
+
+    async def append(
+        self,
+        key: Key,
+        head: Head,
+        tag: str,
+        records: Sequence[Record],
+        *,
+        text: str = "",
+        info: Info | None = None,
+    ) -> Head:
+        """See `Store.append`."""
+        what = sqlite_write.written(records, info)
+        return await self._worker.do(sqlite_write.append, key, head, tag, what, text)
+
+    async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
+        """See `Store.save_text`."""
+        return await self._worker.do(sqlite_write.save_text, batch)
+
+    async def delete(self, key: Key, now: float, status: Literal["closed", "expired"] = "closed") -> None:
+        """See `Store.delete`."""
+        await self._worker.do(sqlite_write.delete, key, now, status)
+
+    async def trim(self, now: float) -> int:
+        """See `Store.trim`. In small steps: appends go on in between."""
+        await self._worker.do(sqlite_trim.trim_old, now)
+        if self._keep_days is None and self._keep_records is None:
+            return 0
+        young = None if self._keep_days is None else now - self._keep_days * DAY
+        after: int | None = 0
+        total = 0
+        while after is not None:
+            after, gone = await self._worker.do(sqlite_trim.trim, after, now, young, self._keep_records)
+            total += gone
+        return total
+
+    # ── Reading one session ─────────────────────────────────────────────────────────────────────────────────
+
+    async def load(self, key: Key) -> Loaded:
+        """See `Store.load`."""
+        return await self._worker.do(sqlite_read.load, key)
+
+    async def read(self, key: Key, seq: int, limit: int, max_bytes: int) -> list[Entry] | None:
+        """See `Store.read`."""
+        return await self._worker.do(sqlite_read.read, key, seq, limit, max_bytes)
+
+    async def text(self, key: Key) -> tuple[str | None, str]:
+        """See `Store.text`."""
+        return await self._worker.do(sqlite_read.text, key)
+
+    async def history(
+        self,
+        key: Key,
+        limit: int,
+        *,
+        position: int | None = None,
+        direction: Direction = "before",
+        time: float | None = None,
+        as_of: int | None = None,
+        max_bytes: int = 1 << 20,
+    ) -> Page:
+        """See `Store.history`."""
+        return await self._worker.do(
+            sqlite_read.history, key, limit, position, direction, time, as_of, max_bytes
+        )
+
+    async def turn(self, key: Key, turn_id: str) -> KnownTurn | None:
+        """See `Store.turn`."""
+        return await self._worker.do(sqlite_read.turn, key, turn_id)
+
+    async def summary(self, key: Key) -> Summary:
+        """See `Store.summary`."""
+        return await self._worker.do(sqlite_rows.summary_of, key)
+
+    # ── Finding sessions ────────────────────────────────────────────────────────────────────────────────────
+
+    async def find(self, session_id: str, user: str | None) -> list[Key]:
+        """See `Store.find`."""
+        return await self._worker.do(sqlite_find.find, session_id, user)
+
+    async def sessions(
+        self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
+    ) -> list[Summary]:
+        """See `Store.sessions`."""
+        return await self._worker.do(sqlite_find.sessions, agent, user, limit, before)
+
+    async def active(self, agent: str, user: str) -> Key | None:
+        """See `Store.active`."""
+        return await self._worker.do(sqlite_find.active, agent, user)
+
+    async def activate(self, key: Key) -> None:
+        """See `Store.activate`."""
+        await self._worker.do(sqlite_write.activate, key)
+
+    async def label(self, key: Key, label: str | None, now: float) -> None:
+        """See `Store.label`."""
+        await self._worker.do(sqlite_write.label, key, label, now)
+
+    async def by_label(self, agent: str, user: str, label: str) -> Key | None:
+        """See `Store.by_label`."""
+        return await self._worker.do(sqlite_find.by_label, agent, user, label)
+
+    async def due(self, now: float, node: str) -> list[Due]:  # noqa: ARG002
+        """See `Store.due`."""
+        return await self._worker.do(sqlite_find.due, node)
+
+    def watch(self, key: Key, changed: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
+        """See `Store.watch`. Never called: the file has one owner."""
+        return lambda: None
+
+
+def _boot_id() -> str:
+    with suppress(OSError):
+        return BOOT_ID.read_text().strip()
+    return ""

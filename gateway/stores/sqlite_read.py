@@ -1,0 +1,151 @@
+"""Reading in the sqlite store: each function is a job of its thread, and only reads."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+
+from gateway.interfaces import (
+    Direction,
+    Key,
+    KnownTurn,
+    Loaded,
+    Page,
+    Said,
+)
+from gateway.stores.sqlite_file import Database
+from gateway.stores.sqlite_rows import LAST, Log, known, log_of, place, running, summary_of
+from protocol.history import within
+from protocol.records import (
+    Entry,
+    Failed,
+    Message,
+    Response,
+    ToolCall,
+    ToolResult,
+    decode_record,
+)
+
+__all__ = ["history", "load", "read", "text", "turn"]
+
+# ── One session ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load(database: Database, key: Key) -> Loaded:
+    """See `Store.load`."""
+    log = log_of(database, key)
+    info = summary_of(database, key).info
+    return Loaded(info, log.head, _open_entries(database, log), _text(database, log))
+
+
+def read(database: Database, key: Key, seq: int, limit: int, max_bytes: int) -> list[Entry] | None:
+    """See `Store.read`."""
+    log = log_of(database, key)
+    if seq + 1 < log.first:
+        return None
+    return within(_entries(database, log, seq), limit, max_bytes)[0]
+
+
+def text(database: Database, key: Key) -> tuple[str | None, str]:
+    """See `Store.text`."""
+    log = log_of(database, key)
+    return running(database, log), _text(database, log)
+
+
+def turn(database: Database, key: Key, turn_id: str) -> KnownTurn | None:
+    """See `Store.turn`."""
+    return known(database, log_of(database, key), turn_id)
+
+
+def _text(database: Database, log: Log) -> str:
+    rows = database.connection.execute(
+        "SELECT text FROM segment WHERE place BETWEEN ? AND ? ORDER BY place", (log.begin, log.end)
+    )
+    return "".join(text for (text,) in rows)
+
+
+def _entries(database: Database, log: Log, seq: int) -> Iterator[tuple[int, Entry]]:
+    rows = database.connection.execute(
+        "SELECT place, body FROM record WHERE place > ? AND place <= ? ORDER BY place",
+        (place(log, seq), log.end),
+    )
+    return ((len(body), Entry(at & LAST, decode_record(body))) for at, body in rows)
+
+
+def _open_entries(database: Database, log: Log) -> list[Entry]:
+    rows = database.connection.execute(
+        "SELECT turn_id, place FROM turn WHERE status < 2 AND status IN (0, 1) AND place BETWEEN ? AND ?",
+        (log.begin, log.end),
+    )
+    begun = dict(rows.fetchall())
+    if not begun:
+        return []
+    since = _entries(database, log, (min(begun.values()) & LAST) - 1)
+    return [entry for _, entry in since if getattr(entry.record, "turn_id", None) in begun]
+
+
+# ── Its history ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_SAID = """
+    SELECT turn.{at} AS at, record.body, max(turn.place, coalesce(turn.started, 0)) AS since
+    FROM turn JOIN record ON record.place = turn.{at}
+    WHERE turn.{at} > :after AND turn.{at} < :before AND (hidden IS NULL OR hidden > :as_of)
+        AND record.created_at > :later AND record.created_at < :earlier
+"""
+_OLDEST_FIRST = f"{_SAID.format(at='place')} UNION ALL {_SAID.format(at='ended')} ORDER BY at"
+_NEWEST_FIRST = f"{_OLDEST_FIRST} DESC"
+
+
+def history(
+    database: Database,
+    key: Key,
+    limit: int,
+    position: int | None,
+    direction: Direction,
+    time: float | None,
+    as_of: int | None,
+    max_bytes: int,
+) -> Page:
+    """See `Store.history`."""
+    log = log_of(database, key)
+    bounds = {
+        "after": log.begin,
+        "before": log.end,
+        "as_of": place(log, LAST if as_of is None else as_of),
+        "later": -math.inf,
+        "earlier": math.inf,
+    }
+    bounds["before"] = min(bounds["before"], bounds["as_of"] + 1)
+    if position is not None:
+        there = place(log, position)
+        bounds[direction] = min(bounds["before"], there) if direction == "before" else there
+    if time is not None:
+        bounds["earlier" if direction == "before" else "later"] = time
+    query = _NEWEST_FIRST if direction == "before" else _OLDEST_FIRST
+    rows = database.connection.execute(query, bounds)
+    messages, has_more = within(_said(database, rows), limit, max_bytes)
+    rows.close()
+    return Page(messages[::-1] if direction == "before" else messages, has_more)
+
+
+def _said(database: Database, rows: sqlite3.Cursor) -> Iterator[tuple[int, Said]]:
+    """Messages with their size in bytes, read no further than they are asked for."""
+    for at, body, since in rows:
+        record = decode_record(body)
+        assert isinstance(record, Message | Response | Failed)
+        size, tools = (0, []) if isinstance(record, Message) else _tools(database, record.turn_id, since, at)
+        yield len(body) + size, Said(at & LAST, record, tools)
+
+
+def _tools(database: Database, turn_id: str, since: int, end: int) -> tuple[int, list[ToolCall | ToolResult]]:
+    size, tools = 0, []
+    rows = database.connection.execute(
+        "SELECT body FROM record WHERE place > ? AND place < ? ORDER BY place", (since, end)
+    )
+    for (body,) in rows:
+        record = decode_record(body)
+        if isinstance(record, ToolCall | ToolResult) and record.turn_id == turn_id:
+            size += len(body)
+            tools.append(record)
+    return size, tools

@@ -1,0 +1,260 @@
+"""Writing in the sqlite store: each function is a job of its thread.
+
+What can be refused is refused before the first row is written; the rows then follow the records in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Literal, NamedTuple
+
+from msgspec import json
+
+from gateway.interfaces import (
+    Duplicate,
+    Head,
+    Info,
+    Key,
+    NoSession,
+    Saved,
+    Segment,
+    SessionExists,
+    Stale,
+)
+from gateway.stores.sqlite_file import Database
+from gateway.stores.sqlite_rows import STATUSES, Log, known, log_of, place, running, shown_between
+from protocol.history import new_turns, outcome, unsaved
+from protocol.records import Failed, Message, Record, Response, Started, Terminal, content_hash, encode_record
+
+__all__ = [
+    "Written",
+    "activate",
+    "append",
+    "create",
+    "delete",
+    "label",
+    "save_text",
+    "written",
+]
+
+
+class Written(NamedTuple):
+    """What a call wants to write, as JSON: made before it is queued, so that nobody changes it meanwhile."""
+
+    records: Sequence[Record]
+    bodies: Sequence[bytes]
+    new: Sequence[Message]
+    label: str | None = None
+    updated_at: float = 0.0
+    state: bytes | None = None
+    """None: what is known beside the log stays."""
+    metadata: bytes | None = None
+
+
+def written(records: Sequence[Record], info: Info | None) -> Written:
+    """Raises `ValueError` for a `turn_id` used twice, and what `encode_record` raises."""
+    bodies = [encode_record(record) for record in records]
+    if info is None:
+        return Written(records, bodies, new_turns(records))
+    beside = json.encode(info.state), json.encode(info.metadata)
+    return Written(records, bodies, new_turns(records), info.label, info.updated_at, *beside)
+
+
+# ── Sessions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def create(
+    database: Database, info: Info, tag: str, what: Written, over_tombstone: bool, activate: bool
+) -> Head:
+    """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
+    execute, key = database.connection.execute, info.key
+    try:
+        there = log_of(database, key)
+    except NoSession as ended:
+        if ended.tombstone is not None and not over_tombstone:
+            raise
+    else:
+        if there.tag == tag:
+            return there.head
+        raise SessionExists
+    execute("DELETE FROM tombstone WHERE agent = ? AND user = ? AND session_id = ?", key)
+    incarnation = token_hex(4)
+    created = execute(
+        "INSERT INTO session VALUES (NULL, ?, ?, ?, ?, 1, 0, ?, 0, ?, ?, ?, ?, ?)",
+        (*key, incarnation, tag, info.created_at, info.updated_at, info.label, what.state, what.metadata),
+    )
+    log = Log(created.lastrowid or 0, database.generation + incarnation, 1, 0, tag)
+    if activate:
+        _activate(database, key, log)
+    return _extend(database, log, tag, what)
+
+
+def activate(database: Database, key: Key) -> None:
+    """See `Store.activate`."""
+    _activate(database, key, log_of(database, key))
+
+
+def _activate(database: Database, key: Key, log: Log) -> None:
+    database.connection.execute(
+        "INSERT OR REPLACE INTO active VALUES (?, ?, ?)", (key.agent, key.user, log.id)
+    )
+
+
+def label(database: Database, key: Key, label: str | None, now: float) -> None:
+    """See `Store.label`."""
+    database.connection.execute(
+        "UPDATE session SET label = ?, updated_at = ? WHERE id = ?", (label, now, log_of(database, key).id)
+    )
+
+
+def delete(database: Database, key: Key, now: float, status: Literal["closed", "expired"]) -> None:
+    """See `Store.delete`."""
+    execute, log = database.connection.execute, log_of(database, key)
+    for table in "record", "turn", "segment":
+        execute(f"DELETE FROM {table} WHERE place BETWEEN ? AND ?", (log.begin, log.end))
+    execute("DELETE FROM active WHERE agent = ? AND user = ? AND session = ?", (key.agent, key.user, log.id))
+    execute("DELETE FROM session WHERE id = ?", (log.id,))
+    execute("INSERT INTO tombstone VALUES (?, ?, ?, ?, ?)", (*key, status, now))
+
+
+# ── Their logs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def append(database: Database, key: Key, head: Head, tag: str, what: Written, text: str) -> Head:
+    """See `Store.append`."""
+    log = log_of(database, key)
+    if log.tag == tag:
+        return log.head
+    for message in what.new:
+        if (turn := known(database, log, message.turn_id)) is not None:
+            raise Duplicate(turn)
+    if log.head != head:
+        raise Stale
+    if text:
+        _write_text(database, log, text)
+    if what.state is not None:
+        database.connection.execute(
+            "UPDATE session SET updated_at = ?, label = ?, state = ?, metadata = ? WHERE id = ?",
+            (what.updated_at, what.label, what.state, what.metadata, log.id),
+        )
+    return _extend(database, log, tag, what)
+
+
+def _extend(database: Database, log: Log, tag: str, what: Written) -> Head:
+    """Append, and keep the index of turns."""
+    first = place(log, log.seq + 1)
+    rows = [
+        (at, record.created_at, body)
+        for at, (record, body) in enumerate(zip(what.records, what.bodies, strict=True), first)
+    ]
+    database.connection.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
+    shown = sum(_index(database, log, at, record) for at, record in enumerate(what.records, first))
+    seq = log.seq + len(rows)
+    database.connection.execute(
+        "UPDATE session SET seq = ?, tag = ?, shown = shown + ? WHERE id = ?", (seq, tag, shown, log.id)
+    )
+    return Head(log.epoch, seq, tag)
+
+
+def _index(database: Database, log: Log, at: int, record: Record) -> int:
+    """What `record` means for its turn; answers how many messages more the history shows."""
+    match record:
+        case Message():
+            return _wait(database, log, at, record)
+        case Started():
+            database.connection.execute(
+                "UPDATE turn SET status = 1, started = ?, node = ? "
+                "WHERE session = ? AND turn_id = ? AND status = 0",
+                (at, record.node, log.id, record.turn_id),
+            )
+            return 0
+        case Response() | Failed():
+            return _end(database, log, at, record)
+        case _:
+            return 0
+
+
+def _wait(database: Database, log: Log, at: int, message: Message) -> int:
+    shown = 1
+    if message.replaces is not None:
+        shown -= _hide(database, log, at, message.replaces)
+    database.connection.execute(
+        "INSERT INTO turn VALUES (?, ?, ?, ?, 0, NULL, NULL, NULL, NULL, NULL)",
+        (at, log.id, message.turn_id, content_hash(message.content, message.parts)),
+    )
+    return shown
+
+
+def _hide(database: Database, log: Log, at: int, replaced: str) -> int:
+    """That turn and all after it give way to the message at `at`; how many messages that hides."""
+    execute = database.connection.execute
+    row = execute("SELECT place FROM turn WHERE session = ? AND turn_id = ?", (log.id, replaced)).fetchone()
+    if row is None:
+        return 0
+    shown = shown_between(database, max(row[0], place(log, log.first)), at)
+    execute("UPDATE turn SET hidden = ? WHERE place >= ? AND place < ? AND hidden IS NULL", (at, row[0], at))
+    return shown
+
+
+def _end(database: Database, log: Log, at: int, terminal: Terminal) -> int:
+    execute = database.connection.execute
+    row = execute(
+        "SELECT place, status, hidden FROM turn WHERE session = ? AND turn_id = ? AND ended IS NULL",
+        (log.id, terminal.turn_id),
+    ).fetchone()
+    if row is None:
+        return 0
+    begin, status, hidden = row
+    execute(
+        "UPDATE turn SET status = ?, node = NULL, ended = ?, ended_at = ? WHERE place = ?",
+        (STATUSES.index(outcome(terminal)), at, terminal.created_at, begin),
+    )
+    if STATUSES[status] == "running":
+        execute("DELETE FROM segment WHERE place BETWEEN ? AND ?", (log.begin, log.end))
+    return 1 if hidden is None else 0
+
+
+# ── Running text ────────────────────────────────────────────────────────────────────────────────────────────
+
+_WHERE_TEXT_ENDS = """
+    SELECT session.id, incarnation, seq, tag,
+        (SELECT turn_id FROM turn WHERE status < 2 AND status = 1
+            AND place BETWEEN session.id << 32 AND session.id << 32 | 0xFFFFFFFF),
+        (SELECT stop FROM segment WHERE place BETWEEN session.id << 32 AND session.id << 32 | 0xFFFFFFFF
+            ORDER BY place DESC LIMIT 1)
+    FROM session WHERE agent = ? AND user = ? AND session_id = ?
+"""
+
+
+def save_text(database: Database, batch: Sequence[Segment]) -> list[Saved]:
+    """See `Store.save_text`."""
+    return [_save(database, segment) for segment in batch]
+
+
+def _save(database: Database, segment: Segment) -> Saved:
+    row = database.connection.execute(_WHERE_TEXT_ENDS, segment.key).fetchone()
+    if row is None:
+        return Saved(None, False)
+    session, incarnation, seq, tag, turn_id, stop = row
+    saved, running = stop or 0, turn_id == segment.turn_id
+    if running and (fresh := unsaved(saved, segment.offset, segment.text)):
+        _add_segment(database, session, saved, fresh)
+    return Saved(Head(database.generation + incarnation, seq, tag), running)
+
+
+def _write_text(database: Database, log: Log, text: str) -> None:
+    """Append to the running turn's text, if one runs."""
+    if running(database, log) is not None:
+        stop = database.connection.execute(
+            "SELECT stop FROM segment WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
+            (log.begin, log.end),
+        ).fetchone()
+        _add_segment(database, log.id, stop[0] if stop else 0, text)
+
+
+def _add_segment(database: Database, session: int, offset: int, text: str) -> None:
+    # `stop` is kept because SQLite's length() ends at the first NUL.
+    database.connection.execute(
+        "INSERT INTO segment VALUES (?, ?, ?)", (session << 32 | offset, offset + len(text), text)
+    )

@@ -1,0 +1,333 @@
+"""The live sessions: finds or starts them, lets go of the idle, saves running turns' text, times them, and
+drains.
+
+One wheel turns per process; no session and no connection has a timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from protocol.codec import Limits
+from protocol.errors import Refused
+from protocol.ids import check_agent_name, check_session_id
+from protocol.session import Settle
+
+from .auth import Identity
+from .interfaces import Key, Saved, Segment, Unavailable
+from .runtime import Runtime, Stopped
+from .session import Create, Open, Refresh, Session
+from .turn import Answer
+
+__all__ = ["Line", "Supervisor"]
+
+logger = structlog.get_logger("gateway.supervisor")
+
+_TICK = 0.1
+"""Seconds between two turns of the wheel: how late a time-out may come."""
+
+
+class Line(Protocol):
+    """What the supervisor knows of a connection."""
+
+    def tick(self, now: float) -> None:
+        """The wheel turned; `now` is the loop's time."""
+        ...
+
+    def goaway(self, reason: str, reconnect_after_ms: int) -> None:
+        """Tell the client that this line will be closed."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the line."""
+        ...
+
+
+class Supervisor:
+    """Every live session and every open line of one process. Use it as `async with supervisor:`."""
+
+    def __init__(self, runtime: Runtime, default_agent: str) -> None:
+        self.runtime = runtime
+        self.default_agent = default_agent
+        self.sessions: dict[Key, Session] = {}
+        self.lines: dict[str, Line] = {}
+        """By connection id."""
+        settings = runtime.settings
+        self.limits = Limits(
+            settings.max_frame_bytes,
+            settings.max_content_chars,
+            settings.max_metadata_bytes,
+            settings.max_metadata_depth,
+            settings.max_history,
+        )
+        """What a client's frame may hold."""
+        self.store_reachable = True
+        self._busy: dict[Session, None] = {}
+        """Those that run a turn, in the order in which they began."""
+        self._crashed: set[Key] = set()
+        self._rested = asyncio.Event()
+        self._hurry = asyncio.Event()
+        runtime.save_soon = self._hurry.set
+        runtime.metrics.watch(self)
+
+    # ── Finding sessions ─────────────────────────────────────────────────────────────────────────────────
+
+    async def resolve(
+        self, identity: Identity, session_id: str, agent: str | None, default_agent: str | None = None
+    ) -> Key:
+        """Which session is meant by an id that its connection does not follow: that of the named agent; else
+        the only one with that id among the caller's; else a new one of the default agent. Raises
+        `Refused`."""
+        check_session_id(session_id)
+        if agent is not None:
+            check_agent_name(agent)
+            if agent not in self.runtime.agents:
+                raise Refused("agent_not_found", f"There is no agent {agent!r}.", session_id=session_id)
+            return Key(agent, identity.user, session_id)
+        found = await self.runtime.store.find(session_id, None if identity.everyone else identity.user)
+        if len(found) > 1:
+            raise Refused(
+                "session_ambiguous", "Several sessions have this id; name the agent.", session_id=session_id
+            )
+        return found[0] if found else Key(default_agent or self.default_agent, identity.user, session_id)
+
+    async def active(self, identity: Identity, agent: str | None) -> Key:
+        """The caller's active session with that agent; made and activated, if there is none."""
+        agent = agent or self.default_agent
+        key = await self.runtime.store.active(agent, identity.user)
+        return key or await self.make(identity, agent, activate=True)
+
+    async def make(
+        self,
+        identity: Identity,
+        agent: str,
+        session_id: str | None = None,
+        *,
+        label: str | None = None,
+        activate: bool = False,
+    ) -> Key:
+        """Make a session that is not there, also over a tombstone. Raises `Refused`: `session_exists`,
+        `agent_not_found`, `bad_id`."""
+        session_id = self.runtime.new_id() if session_id is None else check_session_id(session_id)
+        key = Key(agent, identity.user, session_id)
+        async with self.held(key) as session:
+            await session.asked(Open("again", activate=activate, label=label, must_be_new=True))
+        return key
+
+    @asynccontextmanager
+    async def held(self, key: Key) -> AsyncIterator[Session]:
+        """The session, live at least until the block is left; asleep if nobody used it."""
+        session = self.sessions.get(key)
+        if session is None:
+            session = self.sessions[key] = Session(self.runtime, self, key)
+        session.holds += 1
+        try:
+            yield session
+        finally:
+            session.holds -= 1
+            self.rest(session)
+
+    @asynccontextmanager
+    async def opened(self, key: Key, create: Create = "never") -> AsyncIterator[Session]:
+        """The session, awake. Raises `Refused` if it is not there and may not be made."""
+        async with self.held(key) as session:
+            if not session.awake:
+                await session.asked(Open(create=create))
+            yield session
+
+    def rest(self, session: Session) -> None:
+        """Let go of a session that has no work, and that nobody holds or follows."""
+        if session.idle and self.sessions.get(session.key) is session:
+            del self.sessions[session.key]
+            session.sleep()
+        self._rested.set()
+
+    def runs(self, session: Session, running: bool) -> None:
+        """A session runs a turn, or none any more."""
+        if running:
+            self._busy[session] = None
+        else:
+            self._busy.pop(session, None)
+
+    def crashed(self, session: Session) -> None:
+        """An actor crashed: it is woken at the next look, and then ends what it ran."""
+        self._crashed.add(session.key)
+
+    # ── Living ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the store, turn the wheel; on leaving drain, and stop what is left."""
+        runtime = self.runtime
+        async with runtime.store.open(runtime.node, runtime.now()):
+            try:
+                async with runtime.tasks as tasks:
+                    wheel = [
+                        tasks.start_soon(self._forever, self._time_turns, _TICK),
+                        tasks.start_soon(self._forever, self._tick, 1.0),
+                        tasks.start_soon(self._save_forever),
+                        tasks.start_soon(self._forever, self._look_after_due, runtime.settings.due_interval),
+                        tasks.start_soon(self._forever, self._trim, runtime.settings.trim_interval),
+                    ]
+                    try:
+                        yield
+                    finally:
+                        await self.drain()
+                        for task in wheel:
+                            task.cancel()
+                        await self._stop()
+            except* Stopped:
+                pass
+
+    async def _forever(self, step: Callable[[], None] | Callable[[], object], interval: float) -> None:
+        """Take that step again and again; what goes wrong in one is logged, and the next one comes."""
+        while True:
+            try:
+                result = step()
+                if asyncio.iscoroutine(result):
+                    await result
+            except Unavailable:
+                self.store_reachable = False
+                logger.warning("store unavailable", step=step.__name__)
+            except Exception:
+                logger.exception("step failed", step=step.__name__)
+            await asyncio.sleep(interval)
+
+    def _time_turns(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for session in [*self._busy]:
+            if session.answer is not None:
+                session.answer.check(now)
+
+    def _tick(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for session in [*self.sessions.values()]:
+            if session.log.typing is not None:
+                session.log.stop_typing(now)
+        for line in [*self.lines.values()]:
+            line.tick(now)
+
+    async def _look_after_due(self) -> None:
+        """Turns that wait though none runs, and turns whose process is gone."""
+        store = self.runtime.store
+        crashed, self._crashed = self._crashed, set()
+        for key in crashed:
+            async with self.opened(key):
+                pass
+        for due in await store.due(self.runtime.now(), self.runtime.node):
+            live = self.sessions.get(due.key)
+            if live is not None and live.awake and due.why == "waiting":
+                continue  # its actor starts it by itself
+            async with self.held(due.key) as session:
+                try:
+                    if session.awake:
+                        await session.asked(Refresh())
+                    else:
+                        await session.asked(Open())
+                    running = session.state.running
+                    orphan = running.turn_id if running is not None and due.why == "orphaned" else None
+                    if session.answer is None:
+                        await session.asked(Settle(orphan=orphan))
+                except Refused as refusal:
+                    logger.warning("could not settle", code=refusal.code, session_id=due.key.session_id)
+        self.store_reachable = True
+
+    async def _trim(self) -> None:
+        await self.runtime.store.trim(self.runtime.now())
+
+    # ── Saving text ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _save_forever(self) -> None:
+        """Save what the running turns wrote: every `save_interval`, at once when one has written much."""
+        while True:
+            self._hurry.clear()
+            try:
+                await self._save()
+            except Unavailable:
+                self.store_reachable = False
+                await asyncio.sleep(self.runtime.settings.save_interval)
+            except Exception:
+                logger.exception("saving text failed")
+                await asyncio.sleep(self.runtime.settings.save_interval)
+            try:
+                async with asyncio.timeout(self.runtime.settings.save_interval):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+
+    async def _save(self) -> None:
+        """One commit for all sessions."""
+        answers = [
+            (session, session.answer)
+            for session in self._busy
+            if session.answer is not None and session.answer.text.saved < session.answer.text.length
+        ]
+        if not answers:
+            return
+        batch = [
+            Segment(session.key, answer.turn_id, answer.text.saved, answer.text.unsaved())
+            for session, answer in answers
+        ]
+        saved = await self.runtime.store.save_text(batch)
+        self.store_reachable = True
+        for (session, answer), segment, answered in zip(answers, batch, saved, strict=True):
+            self._after_save(session, answer, segment, answered)
+
+    def _after_save(self, session: Session, answer: Answer, segment: Segment, saved: Saved) -> None:
+        answer.text.mark_saved(segment.offset + len(segment.text))
+        if answer.room is not None:
+            answer.room.set()
+        if not saved.running and session.answer is answer and not answer.over:
+            session.ask(Refresh())  # others ended this turn: it stops, and writes nothing
+
+    # ── Draining ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def drain(self) -> None:
+        """Take no more, tell the clients, and give running turns `drain_timeout` seconds to end by
+        themselves; what then still runs ends as interrupted, with its text. Safe to call twice."""
+        if self.runtime.draining:
+            return
+        self.runtime.draining = True
+        settings = self.runtime.settings
+        for line in [*self.lines.values()]:
+            line.goaway("The gateway stops.", round(settings.reconnect_after * 1000))
+        await self._until(lambda: not self._busy, settings.drain_timeout)
+        for session in [*self._busy]:
+            if session.answer is not None and not session.answer.over:
+                session.answer.fail("turn_interrupted", "The gateway stopped; send the message again.")
+        await self._until(
+            lambda: not any(s.working for s in self.sessions.values()), settings.cleanup_timeout
+        )
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait for something that can become true only when a session comes to rest."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._rested.clear()
+                    await self._rested.wait()
+        except TimeoutError:
+            pass
+
+    async def _stop(self) -> None:
+        """Close the lines, and stop every task that is left."""
+        for line in [*self.lines.values()]:
+            await line.close(1001, "The gateway stops.")
+        self.runtime.tasks.stop()
+
+    def gauges(self) -> dict[str, float]:
+        """What is the case right now."""
+        sessions = self.sessions.values()
+        answers = [session.answer for session in self._busy if session.answer is not None]
+        return {
+            "connections": len(self.lines),
+            "sessions_live": len(sessions),
+            "turns_running": len(answers),
+            "turns_waiting": sum(len(session.state.waiting) for session in sessions),
+            "unsaved_text_bytes": sum(answer.text.unsaved_bytes for answer in answers),
+        }

@@ -1,0 +1,335 @@
+"""One answer in flight: runs the agent, times it out, can be stopped, and says how it ended.
+
+An `Answer` ends in exactly one terminal record, handed over once. From that moment its text is closed and
+nothing the agent still does counts; its clean-up goes on, and the next turn of the session waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import structlog
+
+from protocol import records
+from protocol.codec import encode
+from protocol.errors import TABLE
+
+from . import interfaces
+from .interfaces import Agent, AgentError, Note, Piece, Thought, Usage
+from .log import Log
+from .runtime import Runtime
+from .text import Text
+
+__all__ = ["Answer"]
+
+logger = structlog.get_logger("gateway.turn")
+
+_BREATHE = 64
+"""After so many pieces an agent that never waits lets the others run."""
+
+
+class Answer:
+    """The running turn's agent at work.
+
+    `record` makes a tool record durable (it may be refused by the rules, then it was none); `ended` is called
+    once, with the terminal record, in whatever task the end came from, and must not wait.
+    """
+
+    __slots__ = (
+        "_agent",
+        "_ended",
+        "_first_at",
+        "_input_tokens",
+        "_log",
+        "_metadata",
+        "_output_tokens",
+        "_progress",
+        "_progress_at",
+        "_record",
+        "_runtime",
+        "_started_at",
+        "_state",
+        "_task",
+        "_tool_bytes",
+        "cleaned",
+        "message",
+        "over",
+        "room",
+        "state",
+        "text",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        log: Log,
+        text: Text,
+        message: records.Message,
+        record: Callable[[records.ToolCall | records.ToolResult], Awaitable[None]],
+        ended: Callable[[Answer, records.Terminal], None],
+    ) -> None:
+        self._runtime = runtime
+        self._log = log
+        self._record = record
+        self._ended = ended
+        self.text = text
+        self.message = message
+        self.over = False
+        """Its terminal record was handed over, or it was told to be silent."""
+        self.cleaned: asyncio.Event | None = None
+        """Set when the agent's clean-up is done; made by whoever waits for it."""
+        self.room: asyncio.Event | None = None
+        """Set when the store took enough of the text; made while the agent waits for that."""
+        self.state: dict[str, Any] | None = None
+        """The session's state after a completed turn, if the agent changed it."""
+        self._state = b""
+        self._task: asyncio.Task[None] | None = None
+        self._started_at: float | None = None
+        self._first_at: float | None = None
+        self._progress = 0
+        self._progress_at = 0.0
+        self._tool_bytes = 0
+        self._input_tokens = 0
+        self._output_tokens = 0
+        self._metadata: dict[str, Any] | None = None
+
+    @property
+    def turn_id(self) -> str:
+        return self.message.turn_id
+
+    @property
+    def done(self) -> bool:
+        """The agent is gone, clean-up and all."""
+        return self.over and self._task is None
+
+    # ── Running ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, prepare: Callable[[], Awaitable[interfaces.Turn]], agent: Agent | None) -> None:
+        """Run the agent to its end. Never raises; `prepare` gathers what the agent is given."""
+        self._task = asyncio.current_task()
+        try:
+            if not self.over:
+                await self._answer(prepare, agent)
+        except asyncio.CancelledError:
+            if not self.over:
+                if self._task is not None and self._task.cancelling():  # the process stops
+                    self.fail("turn_interrupted", "The gateway stopped; send the message again.")
+                else:
+                    self._fail(AgentError("The agent cancelled itself."))
+        except AgentError as error:
+            self._fail(error)
+        except Exception as error:
+            logger.exception("agent failed", turn_id=self.turn_id, **_whose(self._log))
+            self._fail(AgentError(f"The agent failed ({type(error).__name__})."))
+        finally:
+            self._task = None
+            if self.cleaned is not None:
+                self.cleaned.set()
+
+    async def _answer(self, prepare: Callable[[], Awaitable[interfaces.Turn]], agent: Agent | None) -> None:
+        if agent is None:
+            raise AgentError("The gateway was started without this agent.", "agent_unavailable")
+        turn = await prepare()
+        self._state = encode(turn.state)
+        self._started_at = self._progress_at = asyncio.get_running_loop().time()
+        text, log, save_bytes = self.text, self._log, self._runtime.settings.save_bytes
+        max_chars = self._runtime.settings.max_text_chars
+        pieces = 0
+        async with aclosing(agent(turn)) as answer:
+            async for piece in answer:
+                pieces += 1
+                if type(piece) is str:
+                    if text.length + len(piece) > max_chars:
+                        log.extend(piece[: max_chars - text.length])
+                        raise AgentError(
+                            f"The answer has more than {max_chars:,} characters.", "answer_too_large"
+                        )
+                    log.extend(piece)
+                    if text.unsaved_bytes >= save_bytes:
+                        await self._save_soon()
+                else:
+                    await self._take(piece)
+                if self._first_at is None:
+                    self._first_at = asyncio.get_running_loop().time()
+                if pieces % _BREATHE == 0:
+                    await asyncio.sleep(0)
+                if self.over:
+                    return
+        self._runtime.metrics.deltas += pieces
+        self._complete(turn)
+
+    async def _save_soon(self) -> None:
+        """Much text is unsaved: hurry the store, and wait for it if it is too much."""
+        self._runtime.save_soon()
+        while self.text.unsaved_bytes > self._runtime.settings.max_unsaved_bytes and not self.over:
+            self.room = asyncio.Event()
+            await self.room.wait()
+
+    async def _take(self, piece: Piece) -> None:
+        """A piece that is not plain text."""
+        text, now = self.text, self._runtime.now
+        match piece:
+            case Thought():
+                if text.thought is None:
+                    text.thought = Text("", "", "", 0)
+                if text.thought.length + len(piece) > self._runtime.settings.max_text_chars:
+                    raise AgentError("The reasoning is longer than an answer may be.", "answer_too_large")
+                text.thought.extend(str(piece))
+                self._log.wake()
+            case str():
+                self._log.extend(str(piece))
+            case interfaces.ToolCall(tool_call_id=call_id, name=name, input=value):
+                value = self._json(value)
+                await self._record(records.ToolCall(self.turn_id, text.length, call_id, name, value, now()))
+            case interfaces.ToolResult(tool_call_id=call_id, content=value, is_error=is_error):
+                value = self._json(value)
+                await self._record(
+                    records.ToolResult(self.turn_id, text.length, call_id, value, is_error, now())
+                )
+            case Usage(input_tokens=input_tokens, output_tokens=output_tokens):
+                self._input_tokens += input_tokens
+                self._output_tokens += output_tokens
+            case Note(metadata=metadata):
+                self._metadata = {**(self._metadata or {}), **metadata}
+            case _:
+                raise AgentError(
+                    "The agent yielded something that is no part of an answer: expected str, Thought, "
+                    f"ToolCall, ToolResult, Usage or Note, got {type(piece).__name__}."
+                )
+
+    def _json(self, value: Any) -> Any:
+        """A tool's input or content, checked: it is JSON, and not too large."""
+        try:
+            data = encode(value)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise AgentError(f"A tool's input or content is not JSON: {error}.") from None
+        settings = self._runtime.settings
+        self._tool_bytes += len(data)
+        if len(data) > settings.max_tool_bytes:
+            raise AgentError(
+                f"A tool's input or content may have {settings.max_tool_bytes:,} bytes.", "answer_too_large"
+            )
+        if self._tool_bytes > settings.max_turn_tool_bytes:
+            raise AgentError(
+                f"The tools of one turn may exchange {settings.max_turn_tool_bytes:,} bytes.",
+                "answer_too_large",
+            )
+        return value
+
+    # ── Ending ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _complete(self, turn: interfaces.Turn) -> None:
+        try:
+            state = encode(turn.state)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise AgentError(f"turn.state is not JSON: {error}.") from None
+        if state != self._state:
+            self.state = msgspec.json.decode(state)
+        self._end(self._response("completed"))
+
+    def cancel(self) -> None:
+        """Somebody asked to stop it: it ends as cancelled with the text so far, at once."""
+        if not self.over:
+            self._end(self._response("cancelled"))
+            self._stop()
+
+    def fail(self, code: str, content: str) -> None:
+        """It ends as failed with the text so far, at once."""
+        self._fail(AgentError(content, code))
+        self._stop()
+
+    def abandon(self) -> None:
+        """The log does not know it as running any more: it stops, and has no last word."""
+        if not self.over:
+            self.over = True
+            self.text.close()
+            self._stop()
+
+    def _fail(self, error: AgentError) -> None:
+        if self.over:
+            return
+        self.text.close()
+        code = error.code if error.code in TABLE else "agent_failed"
+        self._end(
+            records.Failed(
+                turn_id=self.turn_id,
+                content=error.content,
+                code=code,
+                retryable=TABLE[code].retryable if error.retryable is None else error.retryable,
+                retry_after_ms=error.retry_after_ms,
+                partial=self.text.whole(),
+                created_at=self._runtime.now(),
+            )
+        )
+
+    def _response(self, status: Any) -> records.Response:
+        text = self.text
+        text.close()
+        if text.thought is not None:
+            text.thought.close()
+        return records.Response(
+            turn_id=self.turn_id,
+            content=text.whole(),
+            status=status,
+            created_at=self._runtime.now(),
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+            timing=self._timing(),
+            thought=text.thought.whole() if text.thought is not None else None,
+            metadata=self._metadata,
+        )
+
+    def _timing(self) -> records.Timing:
+        waited = max(0.0, self._runtime.now() - self.message.created_at)
+        if self._started_at is None:
+            return records.Timing(_ms(waited), None, _ms(waited))
+        ran = asyncio.get_running_loop().time() - self._started_at
+        first = None if self._first_at is None else self._first_at - self._started_at
+        return records.Timing(
+            _ms(max(0.0, waited - ran)), None if first is None else _ms(first), _ms(max(waited, ran))
+        )
+
+    def _end(self, record: records.Terminal) -> None:
+        self.over = True
+        metrics = self._runtime.metrics
+        metrics.ended(record.status if isinstance(record, records.Response) else record.code)
+        if self._started_at is not None:
+            metrics.turn_seconds.observe(asyncio.get_running_loop().time() - self._started_at)
+            if self._first_at is not None:
+                metrics.first_delta.observe(self._first_at - self._started_at)
+        self._ended(self, record)
+
+    def _stop(self) -> None:
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    # ── Being timed ──────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self, now: float) -> None:
+        """End it if it has been silent or has run too long; `now` is the loop's time. Called by the wheel."""
+        if self.over or self._started_at is None:
+            return
+        settings = self._runtime.settings
+        progress = (
+            self.text.length + self._tool_bytes + (self.text.thought.length if self.text.thought else 0)
+        )
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, now
+        if now - self._started_at > settings.turn_timeout:
+            self.fail("turn_deadline", f"The answer took longer than {settings.turn_timeout:g} s.")
+        elif progress == 0 and now - self._started_at > settings.first_output_timeout:
+            self.fail("agent_timeout", f"The agent said nothing for {settings.first_output_timeout:g} s.")
+        elif progress and now - self._progress_at > settings.silence_timeout:
+            self.fail("agent_stalled", f"The agent fell silent for {settings.silence_timeout:g} s.")
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _whose(log: Log) -> dict[str, str]:
+    return {"session_id": log.session_id, "agent": log.agent}

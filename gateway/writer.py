@@ -1,0 +1,238 @@
+"""The one writer of a connection: whenever its socket can take data, it goes round the sessions that have
+news and sends each one what lies past its place.
+
+Sessions share the socket by bytes, in turns (deficit round robin). While the socket is full it waits, and
+text simply accumulates in the logs. It reads memory only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+import structlog
+
+from protocol import codec, frames
+
+from .attachment import Attachment
+from .interfaces import Transport
+from .runtime import Runtime
+
+__all__ = ["Writer"]
+
+logger = structlog.get_logger("gateway.connection")
+
+_PARKED = 1.0
+"""Seconds after which a writer without work ends its task: an idle connection should not cost one."""
+
+
+class Owner(Protocol):
+    """The connection."""
+
+    def fetch(self, attachment: Attachment) -> None:
+        """What this one is to be sent next is in the store only; say `news` again when it is here."""
+        ...
+
+    def ended(self, attachment: Attachment) -> None:
+        """This one's session is over, and the client was told."""
+        ...
+
+    def lost(self) -> None:
+        """The peer is gone."""
+        ...
+
+
+class Writer:
+    """Writes one connection."""
+
+    __slots__ = (
+        "_control",
+        "_control_bytes",
+        "_owner",
+        "_parked",
+        "_ready",
+        "_room",
+        "_runtime",
+        "_since",
+        "_transport",
+        "_writing",
+        "congested",
+        "stopped",
+    )
+
+    def __init__(self, runtime: Runtime, transport: Transport, owner: Owner) -> None:
+        self._runtime = runtime
+        self._transport = transport
+        self._owner = owner
+        self.congested = False
+        """It waits for the socket."""
+        self.stopped = False
+        """Nothing is written any more."""
+        # Lists until they are needed: an empty deque holds 600 bytes, and most connections are idle.
+        self._ready: deque[Attachment] | None = None
+        self._control: deque[bytes] | None = None
+        self._control_bytes = 0
+        self._room: asyncio.Event | None = None
+        self._writing = False
+        self._parked: asyncio.Future[bool] | None = None
+        self._since = asyncio.get_running_loop().time()
+        """When the last write began (loop time)."""
+
+    # ── What there is to write ───────────────────────────────────────────────────────────────────────────
+
+    def control(self, frame: frames.ServerFrame) -> None:
+        """Send this before anything of the sessions."""
+        if self.stopped:
+            return
+        data = codec.encode(frame)
+        if self._control is None:
+            self._control = deque()
+        self._control.append(data)
+        self._control_bytes += len(data)
+        self._wake()
+
+    def news(self, attachment: Attachment) -> None:
+        """That session has something to send; said once until it was asked."""
+        if self.stopped:
+            return
+        if self._ready is None:
+            self._ready = deque()
+        self._ready.append(attachment)
+        self._wake()
+
+    @property
+    def full(self) -> bool:
+        """So many control frames are unsent that the client is not read until they are."""
+        return self._control_bytes > self._runtime.settings.max_control_bytes
+
+    async def room(self) -> None:
+        """Wait until there may be room."""
+        self._room = self._room or asyncio.Event()
+        await self._room.wait()
+
+    def make_room(self) -> None:
+        """There may be room: who waits for it looks again."""
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    async def flushed(self, seconds: float) -> None:
+        """Wait until everything is written, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._writing and self._parked is None:
+                    self._room = self._room or asyncio.Event()
+                    await self._room.wait()
+        except TimeoutError:
+            pass
+
+    def stop(self) -> None:
+        """Write no more."""
+        self.stopped = True
+        self._control = self._ready = None
+        self._control_bytes = 0
+        self.make_room()
+        if self._parked is not None:
+            self._wake()
+
+    def tick(self, now: float) -> bool:
+        """The wheel turned. Sends a sign of life if nothing was sent for a heartbeat, ends an idle task, and
+        answers whether the peer has taken nothing for too long."""
+        quiet = now - self._since
+        if self.congested:
+            return quiet > self._runtime.settings.stuck_timeout
+        if quiet > self._runtime.settings.heartbeat * 0.9:
+            self.control(frames.Pong())
+        elif quiet > _PARKED and self._parked is not None:
+            self._parked.set_result(False)
+            self._parked = None
+        return False
+
+    # ── Writing ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _wake(self) -> None:
+        if self._parked is not None:
+            self._parked.set_result(True)
+            self._parked = None
+        elif not self._writing:
+            self._writing = True
+            self._runtime.tasks.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """The writer's task."""
+        loop = asyncio.get_running_loop()
+        metrics = self._runtime.metrics
+        try:
+            while not self.stopped:
+                batch = self._fill()
+                if not batch:
+                    self.make_room()
+                    self._parked = loop.create_future()
+                    if not await self._parked:
+                        return
+                    continue
+                self._since = loop.time()
+                self.congested = True
+                await self._transport.send(batch)
+                self.congested = False
+                metrics.batches += 1
+                metrics.frames_sent += len(batch)
+        except ConnectionError:
+            self._owner.lost()
+        except Exception:
+            logger.exception("writing failed")
+            self._owner.lost()
+        finally:
+            self.congested = self._writing = False
+            self._parked = None
+
+    def _fill(self) -> list[bytes]:
+        """The next batch: control frames first (a quantum while sessions wait), then a share of each ready
+        session in turn."""
+        out: list[bytes] = []
+        settings = self._runtime.settings
+        room, quantum, max_delta = settings.batch_bytes, settings.quantum_bytes, settings.max_delta_chars
+        ready = self._ready
+        size = self._fill_control(out, quantum if ready else room)
+        while ready and size < room:
+            attachment = ready.popleft()
+            if attachment.gone:
+                continue
+            attachment.deficit += quantum
+            if attachment.deficit <= 0:
+                ready.append(attachment)
+                continue
+            spent = attachment.read(out, attachment.deficit, max_delta)
+            size += spent
+            attachment.deficit -= spent
+            if attachment.round is not None and attachment.opening is None:
+                self._opened(attachment)
+            if attachment.told_end:
+                self._owner.ended(attachment)
+            elif attachment.deficit <= 0:
+                ready.append(attachment)
+            elif attachment.lags:
+                self._owner.fetch(attachment)
+            else:
+                attachment.ready = False
+                attachment.deficit = 0
+                if attachment.log.text is None:
+                    attachment.log.release()
+        return out
+
+    def _fill_control(self, out: list[bytes], room: int) -> int:
+        control, size = self._control, 0
+        while control and size < room:
+            frame = control.popleft()
+            out.append(frame)
+            size += len(frame)
+        self._control_bytes -= size
+        if size and not self.full:
+            self.make_room()
+        return size
+
+    def _opened(self, attachment: Attachment) -> None:
+        opened, attachment.round = attachment.round, None
+        if opened is not None and (ok := opened.one_less()) is not None:
+            self.control(ok)

@@ -1,0 +1,70 @@
+"""The gateway, with the bench's agent. Argument: `memory`, or the path of an SQLite file.
+
+`GET /bench/gc` runs a full collection and answers how long it took, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from gateway.app import gateway_app
+
+from gateway.interfaces import Store, Turn
+from gateway.serve import serve
+from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
+from gateway.stores.sqlite import SqliteStore
+from tests.bench.servers.agents import answer
+from tests.bench.servers.run import announce
+
+
+class BenchAgent:
+    """Does what the message's metadata says."""
+
+    history = 0
+
+    def __call__(self, turn: Turn) -> AsyncIterator[str]:
+        return answer(turn.metadata)
+
+    async def check(self) -> str:
+        return "always"
+
+    async def aclose(self) -> None:
+        pass
+
+
+def collection_ms() -> float:
+    """How long a full garbage collection takes now."""
+    start = time.perf_counter()
+    gc.collect()
+    return (time.perf_counter() - start) * 1000
+
+
+def with_gc(app: Any) -> Any:
+    """`app`, and the route that times a collection."""
+
+    async def wrapped(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/bench/gc":
+            await app(scope, receive, send)
+            return
+        body = str(collection_ms()).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return wrapped
+
+
+def main(place: str) -> None:
+    """Build the gateway over the store at `place`, and serve it."""
+    store: Store = MemoryStore() if place == "memory" else SqliteStore(place)
+    app = gateway_app(Settings(), agents={"tok": BenchAgent()}, store=store)
+    serve(with_gc(app), port=0, ready=announce)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
