@@ -54,7 +54,6 @@ class Connection:
         "_typing",
         "_writer",
         "agent",
-        "batch",
         "connection_id",
         "identity",
         "left",
@@ -83,8 +82,6 @@ class Connection:
         self.identity = identity
         self.agent = agent
         """The agent this line is bound to, if it is."""
-        self.batch = False
-        """The client takes several frames in one message."""
         self.left = False
         supervisor.lines[self.connection_id] = self
 
@@ -331,7 +328,7 @@ class Connection:
             identity = Identity(hello.user_id, False, identity.expires_at)
         self.identity = identity
         if hello.batch is not None:
-            self.batch = hello.batch
+            self._transport.batch = hello.batch
         self.greet(hello.ref)
 
     async def _attach(self, attach: frames.Attach) -> None:

@@ -456,6 +456,9 @@ Authenticator: TypeAlias = Callable[[str | None, Mapping[str, str]], Awaitable[C
 class Transport(Protocol):
     """One client's line, seen from the connection that writes to it."""
 
+    batch: bool
+    """The client takes several frames in one message."""
+
     async def send(self, frames: list[bytes]) -> None:
         """Send these frames, in order; return when the line can take more. The one place where a writer
         waits. Raises `ConnectionError` if the peer is gone, whatever the sign was."""

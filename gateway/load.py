@@ -1,8 +1,8 @@
 """Loading: what a command line names becomes an object: `eliza?pace_ms=20`, `module:attribute`.
 
-A spec is a built-in agent or the path of something of the user's own, and options like a URL's query. A
-function becomes a `FunctionAgent` (the options are that one's), a class is made with the options as keyword arguments,
-any other object is taken as it is. An option is converted to what its parameter is annotated with.
+A spec is a built-in agent or the path of something of the user's own, and options like a URL's query.
+A function becomes a `FunctionAgent` (the options are that one's), a class is made with the options as keyword
+arguments, any other object is taken as it is. An option is converted to what its parameter is annotated with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, reduce
+from inspect import Parameter
+from operator import or_
 from typing import Any, TypeGuard, get_args
 from urllib.parse import parse_qsl
 
@@ -150,36 +152,39 @@ def _make(spec: str, factory: Callable[..., Any], options: dict[str, str]) -> An
         parameters = inspect.signature(factory, eval_str=True).parameters.values()
     except (TypeError, ValueError, NameError) as error:
         raise BadSpec(spec, f"cannot tell what options it takes: {error}") from None
-    named = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    for name in options:
-        if name not in named and not anything:
+    named = {p.name: _kinds(p.annotation) for p in parameters if p.kind in _BY_NAME and _kinds(p.annotation)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for name in options.keys() - named.keys():
             raise BadSpec(spec, f"there is no option {name}; there is {', '.join(named) or 'none at all'}")
-    for name, parameter in named.items():
-        if parameter.default is parameter.empty and name not in options:
-            raise BadSpec(spec, f"it needs the option {name}")
-    given = {
-        name: _convert(spec, name, value, named[name].annotation if name in named else str)
-        for name, value in options.items()
-    }
+    for parameter in parameters:
+        if parameter.name in named and parameter.default is parameter.empty and parameter.name not in options:
+            raise BadSpec(spec, f"it needs the option {parameter.name}")
+    given = {name: _convert(spec, name, value, named.get(name, ())) for name, value in options.items()}
     try:
         return factory(**given)
     except Exception as error:
         raise BadSpec(spec, _say(error)) from error
 
 
-def _convert(spec: str, name: str, value: str, wanted: Any) -> Any:
-    kinds = [kind for kind in get_args(wanted) or (wanted,) if kind in (bool, int, float)]
-    if not kinds or str in get_args(wanted):
+_BY_NAME = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _kinds(annotation: Any) -> tuple[type, ...]:
+    """The kinds of value that text can be made into for a parameter; none if it is not for a command line."""
+    if annotation is Parameter.empty or annotation is Any:
+        return (str,)
+    return tuple(kind for kind in get_args(annotation) or (annotation,) if kind in _KINDS)
+
+
+def _convert(spec: str, name: str, value: str, kinds: tuple[type, ...]) -> Any:
+    if not kinds or str in kinds:
         return value
     try:
-        return msgspec.convert(value, wanted, strict=False)
+        return msgspec.convert(value, reduce(or_, kinds), strict=False)
     except msgspec.ValidationError:
-        expected = " or ".join(_WORDS[kind] for kind in kinds)
+        expected = " or ".join(_KINDS[kind] for kind in kinds)
         raise BadSpec(spec, f"the option {name} is {value!r}; it must be {expected}") from None
-
-
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _is_agent(found: object) -> TypeGuard[Agent]:

@@ -29,7 +29,6 @@ class Reader:
         "_thought_at",
         "_told_agent",
         "_told_user",
-        "congested",
         "log",
         "offset",
         "opening",

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from struct import pack
 from types import FrameType
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 import anyio
 import uvicorn
@@ -39,7 +39,8 @@ GRACE = 5
 
 _SHORT = tuple(bytes((0x81, size)) for size in range(126))
 
-Hold: TypeAlias = Literal["queue", "writing", "limit"]
+# Why a line is not read. Bits, for a set of them would cost every idle connection 216 bytes.
+QUEUE, WRITING, LIMIT = 1, 2, 4
 
 
 class Cork(asyncio.Transport):
@@ -60,7 +61,7 @@ class Cork(asyncio.Transport):
         self._parts: list[bytes] = []
         self._size = 0
         self._corked = False
-        self._holds: set[Hold] = set()
+        self._holds = 0
 
     def write(self, data: Any) -> None:
         self.push((data,), len(data))
@@ -92,24 +93,24 @@ class Cork(asyncio.Transport):
             self.flush()
             self._loop.call_soon(self._uncork)
 
-    def hold(self, why: Hold) -> None:
-        """Do not read from the line until each that holds it has released it."""
+    def hold(self, why: int) -> None:
+        """Do not read from the line until each reason to hold it was released."""
         if not self._holds and not self._line.is_closing():
             self._line.pause_reading()
-        self._holds.add(why)
+        self._holds |= why
 
-    def release(self, why: Hold) -> None:
+    def release(self, why: int) -> None:
         """The inverse of `hold`."""
-        if why in self._holds:
-            self._holds.remove(why)
+        if self._holds & why:
+            self._holds ^= why
             if not self._holds and not self._line.is_closing():
                 self._line.resume_reading()
 
     def pause_reading(self) -> None:
-        self.hold("queue")
+        self.hold(QUEUE)
 
     def resume_reading(self) -> None:
-        self.release("queue")
+        self.release(QUEUE)
 
     def is_closing(self) -> bool:
         return self._line.is_closing()
@@ -140,12 +141,9 @@ class Corked(WebSocketsSansIOProtocol):
 
     transport: Cork
     linger = LINGER
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._room: int | None = None
-        self._held = b""
-        self._heard = False
+    _room: int | None = None
+    _held = b""
+    _heard = False
 
     def limit(self, size: int | None) -> None:
         """The extension's `limit`: how many more bytes of the peer's the app may be handed."""
@@ -154,7 +152,7 @@ class Corked(WebSocketsSansIOProtocol):
         if held:
             self.data_received(held)
         if not self._held:
-            self.transport.release("limit")
+            self.transport.release(LIMIT)
 
     # ── What uvicorn and the transport call ──
 
@@ -164,11 +162,11 @@ class Corked(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.transport.hold("writing")
+        self.transport.hold(WRITING)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.transport.release("writing")
+        self.transport.release(WRITING)
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -185,7 +183,7 @@ class Corked(WebSocketsSansIOProtocol):
             super().data_received(taken)
         if left:
             self._held += left
-            self.transport.hold("limit")
+            self.transport.hold(LIMIT)
             if not self._heard:
                 self._heard = True
                 self.queue.put_nowait(cast(Any, {"type": "websocket.receive", "text": "", "exceeded": True}))

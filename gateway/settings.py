@@ -10,6 +10,7 @@ __all__ = ["Settings"]
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set. Sizes are bytes, times seconds, unless the name says otherwise."""
 
+    allow_hosts: tuple[str, ...] = ()
     max_frame_bytes: int = 256 << 10
     max_message_bytes: int = 1 << 20
     max_hello_bytes: int = 8 << 10

@@ -64,7 +64,8 @@ def decode_client_frame(data: str | bytes, limits: Limits, *, lenient: bool = Fa
             "frame_too_large", f"A frame may have {limits.frame_bytes:,} bytes.", limit=limits.frame_bytes
         )
     try:
-        frame = _client.decode(data)
+        # The decoder skips fields it does not know, bytes that are not UTF-8 included.
+        frame = _client.decode(data if isinstance(data, str) else data.decode())
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         frame = diagnose(data, error, lenient=lenient)
     _check(frame, limits)
@@ -176,9 +177,11 @@ def head(frame: bytes) -> tuple[str, str | None]:
     body."""
     end = frame.index(b'"', 9)  # {"type":"
     kind = frame[9:end].decode()
-    if not frame.startswith(b'","cursor":"', end):
+    # Anywhere else than right behind the type it may be inside the frame; but not in an error, which is flat.
+    found = frame.find(b',"cursor":"', end, None if kind == "error" else end + 12)
+    if found < 0:
         return kind, None
-    start = end + 12
+    start = found + 11
     return kind, frame[start : frame.index(b'"', start)].decode()
 
 
@@ -190,7 +193,7 @@ class Shared:
     def __init__(self, record: records.Record, session_id: str) -> None:
         frame = frame_of(record, session_id, "")
         data = b"" if frame is None else _encoder.encode(frame)
-        self._head, _, self._tail = data.partition(b'","cursor":"')
+        self._head, _, self._tail = data.partition(b',"cursor":"')
 
     @property
     def size(self) -> int:
@@ -201,7 +204,7 @@ class Shared:
         """The frame for a reader who is at `offset` after it; None if no client sees this record."""
         if not self._head:
             return None
-        return b'%b","cursor":"%b.%d.%d%b' % (self._head, epoch.encode(), seq, offset, self._tail)
+        return b'%b,"cursor":"%b.%d.%d%b' % (self._head, epoch.encode(), seq, offset, self._tail)
 
 
 class Delta:

@@ -51,7 +51,7 @@ def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.Cl
         if lenient and (text := _bare_text(data)) is not None:
             return frames.Send(content=text)
         raise Refused(
-            "bad_frame", f"A frame must be one JSON object in UTF-8: {_malformed(data, error)}."
+            "bad_frame", f"A frame must be one JSON object in UTF-8: {_malformed(error)}."
         ) from None
     if not isinstance(fields, dict):
         raise Refused("bad_frame", f"A frame must be a JSON object, not {_kind_of(fields)}.") from None
@@ -59,7 +59,7 @@ def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.Cl
         fields["type"] = "message"
     told = _told(fields)
     if not isinstance(error, msgspec.ValidationError):
-        raise Refused("bad_frame", f"The frame is malformed: {_malformed(data, error)}.", **told) from None
+        raise Refused("bad_frame", f"The frame is malformed: {_malformed(error)}.", **told) from None
     kind = fields.get("type")
     if isinstance(kind, str) and kind not in CLIENT_TYPES:
         known = ", ".join(CLIENT_TYPES)
@@ -160,24 +160,16 @@ def _kind_of(value: Any) -> str:
             return _KINDS["array"]
 
 
-def _malformed(data: str | bytes, error: Exception) -> str:
+def _malformed(error: Exception) -> str:
     match error:
-        case UnicodeDecodeError() if isinstance(data, bytes):
-            return f"byte {_first_bad_byte(data)} is not UTF-8"
+        case UnicodeDecodeError():
+            return f"byte {error.start} is not UTF-8"
         case RecursionError():
             return "it is nested too deep"
         case _ if "malformed" in str(error):
             return str(error).removeprefix("JSON is malformed: ")
         case _:
             return "it breaks off, or holds half a character or a number that is out of range"
-
-
-def _first_bad_byte(data: bytes) -> int:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:  # the decoder's own counts from the start of a string within
-        return error.start
-    return len(data)
 
 
 def _shown(text: str) -> str:

@@ -1,11 +1,11 @@
 """Eliza: a listener made of rules, in the manner of Joseph Weizenbaum's ELIZA (CACM 9:1, January 1966).
 
-The engine knows no word of what it says: `eliza.toml` is the script. A message is cut into clauses; the clause
-with the highest ranked keyword is the one to answer. The keyword's rules are tried in order: the first whose
-pattern matches gives its next reply, with the matched words put in from the other side ("my" → "your"). A reply
-may instead go to another keyword or to the next one in the clause. What was said of things close to the speaker
-is kept, and comes back when there is nothing to answer. Nothing is random: the same words in the same state
-have the same answer.
+The engine knows no word of what it says: `eliza.toml` is the script. A message is cut into clauses; the one
+with the highest ranked keyword is answered. The keyword's rules are tried in order: the first whose pattern
+matches gives its next reply, with the matched words put in as seen from the other side ("my" → "your"). A
+reply may instead go to another keyword, or to the next one in the clause. What was said of things close to
+the speaker is kept, and comes back when there is nothing to answer. Nothing is random: the same words in the
+same state get the same answer.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     """What to do about some words. `rules`: pattern → replies, in the order in which they are tried.
 
     A pattern is words, `*` for any number of them, `this/that` for one of several, `@family` for one of the
-    script's group of that name. A reply holds `{1}` for what the first `*` or `@` stood for, and so on; or it is
-    `goto key`, to answer as that key would, or `newkey`, to try the clause's next one.
+    script's group of that name. A reply holds `{1}` for what the first `*` or `@` stood for, and so on; or it
+    is `goto key`, to answer as that key would, or `newkey`, to try the clause's next one.
     """
 
     rules: dict[str, list[str]]
@@ -102,7 +102,7 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_script(text: str) -> Script:
-    """A script from TOML. Raises `ValueError` that says what is wrong with it."""
+    """A script from TOML. Raises `msgspec.DecodeError` if it is none."""
     return msgspec.toml.decode(text, type=Script)
 
 
@@ -118,10 +118,14 @@ class _Rule:
                 if not 1 <= int(slot) <= self._pattern.groups:
                     raise ValueError(f"{name}: nothing in the pattern is {{{slot}}}")
 
-    def match(self, words: list[str]) -> list[str] | None:
-        """What the wildcards stand for, or None."""
-        match = self._pattern.fullmatch("".join(f" {word}" for word in words))
-        return [part.strip() for part in match.groups()] if match else None
+    def match(self, words: list[str]) -> list[slice] | None:
+        """Which words each wildcard stands for, or None."""
+        text = "".join(f" {word}" for word in words)
+        match = self._pattern.fullmatch(text)
+        if not match:
+            return None
+        spans = [match.span(group) for group in range(1, self._pattern.groups + 1)]
+        return [slice(text.count(" ", 0, start), text.count(" ", 0, stop)) for start, stop in spans]
 
 
 class Engine:
@@ -147,8 +151,8 @@ class Engine:
         """What to say to `text`. `state` is the conversation's, as JSON: kept here between its messages."""
         text = text[:_MAX_CHARS].replace("’", "'")
         clauses = list(self._clauses(text.lower() if text.isupper() else text))
-        said = " ".join(word.lower() for clause in clauses for word in clause)
-        repeated, state["said"] = said and said == state.get("said"), said
+        said = " ".join(word.lower() for clause in clauses for word in clause)[:200]
+        repeated, state["said"] = said.count(" ") > 1 and said == state.get("said"), said
         if not clauses:
             return self._next("silence", self._script.silence, state)
         if repeated:
@@ -191,11 +195,11 @@ class Engine:
                 return None
             reply = self._next(rule.name, rule.replies, state)
             if not reply.startswith("goto "):
-                return None if reply == "newkey" else self._fill(reply, parts)
+                return None if reply == "newkey" else self._fill(reply, clause, parts)
             key = reply.removeprefix("goto ")
         return None
 
-    def _matching(self, key: str, clause: list[str]) -> tuple[_Rule | None, list[str]]:
+    def _matching(self, key: str, clause: list[str]) -> tuple[_Rule | None, list[slice]]:
         for rule in self._rules[key]:
             parts = rule.match(clause)
             if parts is not None:
@@ -208,7 +212,7 @@ class Engine:
             for rule in self._memories:
                 parts = rule.match(clause)
                 if parts is not None:
-                    memories.append(self._fill(self._next(rule.name, rule.replies, state), parts))
+                    memories.append(self._fill(self._next(rule.name, rule.replies, state), clause, parts))
                     break
         del memories[:-_MAX_MEMORIES]
 
@@ -222,27 +226,25 @@ class Engine:
         used[name] = used.get(name, -1) + 1
         return replies[used[name] % len(replies)]
 
-    def _fill(self, reply: str, parts: list[str]) -> str:
-        text = _SLOT.sub(lambda slot: self.mirror(parts[int(slot[1]) - 1]), reply)
+    def _fill(self, reply: str, clause: list[str], parts: list[slice]) -> str:
+        mirrored = self.mirror(clause)
+        text = _SLOT.sub(lambda slot: " ".join(mirrored[parts[int(slot[1]) - 1]]), reply)
         text = re.sub(r"\s+([.,;:!?])", r"\1", " ".join(text.split()))  # what an empty part leaves behind
         return text[:1].upper() + text[1:]
 
-    def mirror(self, text: str) -> str:
-        """The words as the one spoken to would say them: "I am sad because you left me" → "you are sad because I left you"."""
-        words = text.split()
+    def mirror(self, words: list[str]) -> list[str]:
+        """The words as said from the other side: "you left me" → "I left you"."""
         lower = ["", *(word.lower() for word in words), ""]
-        return " ".join(
-            self._mirrored(word, *lower[i : i + 3 : 2]) for i, word in enumerate(words)
-        )
+        return [self._mirrored(word, lower[i], lower[i + 2]) for i, word in enumerate(words)]
 
     def _mirrored(self, word: str, before: str, after: str) -> str:
         low = word.lower()
         if low == "you":
-            is_subject = not before or before in self._subject_after or after in self._subject_before
-            return "I" if is_subject and after else "me"
-        if "you" in (before, after) and low in ("are", "were"):
+            acts = not before or before in self._subject_after or after in self._subject_before
+            return "I" if acts and after else "me"
+        if low in ("are", "were") and "you" in (before, after):
             return "am" if low == "are" else "was"
-        if "i" in (before, after) and low == "was":
+        if low == "was" and "i" in (before, after):
             return "were"
         return self._script.mirror.words.get(low, word)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.interfaces import AgentError, Piece, ToolCall, ToolResult, Turn, Usage
@@ -41,9 +41,15 @@ class _Score(NamedTuple):
 
 
 class MetronomeAgent:
-    """Plays what `metadata` says. A field that cannot be played is an `AgentError` that says why."""
+    """Plays what `metadata` says. A field that cannot be played is an `AgentError` that says why.
+
+    `clock` tells the time in seconds, by which pieces are due.
+    """
 
     history = 0
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
 
     async def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
         score = _read(turn.metadata)
@@ -51,7 +57,7 @@ class MetronomeAgent:
             await asyncio.sleep(score.silent)
         template, wrap = _shape(score.size)
         marks = {score.fail_at, score.tool_at}
-        interval, now, sleep = score.interval, time.monotonic, asyncio.sleep
+        interval, now, sleep = score.interval, self._clock, asyncio.sleep
         start = now()
         for position in range(score.deltas):
             if position:

@@ -71,7 +71,7 @@ class MemoryStore:
         self._tombstones: dict[Key, tuple[Ended, float]] = {}
         self._active: dict[tuple[str, str], Key] = {}
         self._catalog = Catalog()
-        self._watchers: dict[Key, list[Callable[[], None]]] = {}
+        self._watchers: dict[Key, list[Callable[[Head | None], None]]] = {}
 
     @asynccontextmanager
     async def open(self, node: str, now: float) -> AsyncIterator[None]:  # noqa: ARG002
@@ -250,7 +250,7 @@ class MemoryStore:
             if log.running is None or log.node not in self._nodes
         ]
 
-    def watch(self, key: Key, changed: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> Callable[[], None]:
         """See `Store.watch`. Called for every change of that log, one's own too: the head tells."""
         self._watchers.setdefault(key, []).append(changed)
         return partial(self._unwatch, key, changed)
@@ -281,10 +281,12 @@ class MemoryStore:
         return Saved(log.head, running)
 
     def _changed(self, key: Key) -> None:
-        for changed in tuple(self._watchers.get(key, ())):
-            changed()
+        if key in self._watchers:
+            log = self._logs.get(key)
+            for changed in tuple(self._watchers[key]):
+                changed(None if log is None else log.head)
 
-    def _unwatch(self, key: Key, changed: Callable[[], None]) -> None:
+    def _unwatch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
         watchers = self._watchers.get(key, [])
         if changed in watchers:
             watchers.remove(changed)

@@ -1,7 +1,7 @@
 """The thread of the sqlite store: calls queue up, and all that are queued share one commit.
 
-A job is a plain function of the connection's `Database`. It may be run twice (its batch was rolled back), so
-it does nothing but read and write the database. It raises a `StoreError` only before it has written anything.
+A job is a plain function of the thread's `Database`. It may be run twice (its batch was rolled back), so it
+does nothing but read and write the database. It raises a `StoreError` only before it has written anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
@@ -26,6 +26,10 @@ T = TypeVar("T")
 
 BATCH = 1000
 """Calls that share a commit at the most, so that the first of them does not wait for ever."""
+LENT = 0.001
+"""Seconds for which the loop stands still at the most, so that a batch gets done."""
+LENT_AGAIN = 0.005
+"""Seconds until it does so again for a batch that took longer: one that waits for the disk."""
 
 
 class Call(NamedTuple):
@@ -59,6 +63,10 @@ class Worker:
         """None while it is not open."""
         self._calls: Calls
         self._closed: asyncio.Future[None]
+        self._done: SimpleQueue[list[Outcome]] = SimpleQueue()
+        self._unanswered = 0
+        self._lent = False
+        """Is the loop standing still for the thread? Then it looks into `_done` by itself."""
 
     async def open(self, make: Callable[[], Database]) -> None:
         """Start the thread and open the database in it. Raises what `make` raises."""
@@ -91,7 +99,36 @@ class Worker:
             raise Unavailable("the store is not open")
         answer: asyncio.Future[T] = self._loop.create_future()
         self._calls.put(Call(answer, job, arguments, options))
+        self._unanswered += 1
+        if self._unanswered == 1:
+            self._loop.call_soon(self._lend, self._loop)
         return await answer
+
+    def _lend(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stand still for a moment while the thread has something to do.
+
+        The thread needs the interpreter lock after every step of SQLite. A loop that never idles gives it up
+        so often and so briefly that a waiting thread never gets to ask for it: appends were seen to take four
+        seconds. With the loop out of the way they take as long as when it is idle.
+        """
+        if self._unanswered:
+            self._lent = True
+            with suppress(Empty):
+                self._answer(self._done.get(timeout=LENT))
+            self._lent = False
+            # What was put while the waiting ended: its thread may have seen either.
+            self._collect()
+        if self._unanswered:
+            loop.call_later(LENT_AGAIN, self._lend, loop)
+
+    def _collect(self) -> None:
+        while not self._done.empty():
+            self._answer(self._done.get())
+
+    def _answer(self, outcomes: list[Outcome]) -> None:
+        self._unanswered -= len(outcomes)
+        for outcome in outcomes:
+            _settle(outcome)
 
     # ── In the thread ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,18 +140,22 @@ class Worker:
         opened: asyncio.Future[None],
         closed: asyncio.Future[None],
     ) -> None:
-        try:
-            database = make()
-        except Exception as error:
-            _tell(loop, [Outcome(opened, error=error), Outcome(closed)])
-            return
-        _tell(loop, [Outcome(opened)])
-        try:
-            while batch := _queued(calls):
-                _tell(loop, self._transact(database, batch))
-        finally:
-            database.close()
-            _tell(loop, [Outcome(closed)])
+        # A loop that is closed has nobody left who waits.
+        with suppress(RuntimeError):
+            try:
+                database = make()
+            except Exception as error:
+                loop.call_soon_threadsafe(_settle, Outcome(opened, error=error))
+                return
+            try:
+                loop.call_soon_threadsafe(_settle, Outcome(opened))
+                while batch := _queued(calls):
+                    self._done.put(self._transact(database, batch))
+                    if not self._lent:
+                        loop.call_soon_threadsafe(self._collect)
+            finally:
+                database.close()
+                loop.call_soon_threadsafe(_settle, Outcome(closed))
 
     def _transact(self, database: Database, batch: list[Call]) -> list[Outcome]:
         """Run a batch in one transaction.
@@ -128,13 +169,14 @@ class Worker:
             outcomes = [_attempt(database, call) for call in batch]
             connection.execute("COMMIT")
         except Exception as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                connection.rollback()
             if isinstance(error, sqlite3.OperationalError):
                 # Locked, full, failing: that is nobody's fault, and trying each again would wait for each.
                 return [Outcome(call.answer, error=Unavailable(str(error))) for call in batch]
             if len(batch) == 1:
-                return [Outcome(batch[0].answer, error=error)]
+                damaged = type(error) is sqlite3.DatabaseError
+                return [Outcome(batch[0].answer, error=Unavailable(str(error)) if damaged else error)]
             return [outcome for call in batch for outcome in self._transact(database, [call])]
         if connection.total_changes != before:
             self.commits += 1
@@ -161,17 +203,11 @@ def _attempt(database: Database, call: Call) -> Outcome:
         return Outcome(call.answer, error=error)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, outcomes: list[Outcome]) -> None:
-    # A loop that is closed has nobody left who waits.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(_answer, outcomes)
-
-
-def _answer(outcomes: list[Outcome]) -> None:
-    for answer, value, error in outcomes:
-        if answer.done():
-            continue
-        if error is None:
-            answer.set_result(value)
-        else:
-            answer.set_exception(error)
+def _settle(outcome: Outcome) -> None:
+    answer, value, error = outcome
+    if answer.done():  # cancelled
+        return
+    if error is None:
+        answer.set_result(value)
+    else:
+        answer.set_exception(error)

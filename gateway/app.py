@@ -1,0 +1,154 @@
+"""Wires what it is given into an ASGI app, which mounts into anybody's Starlette or FastAPI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from protocol.errors import Refused, code_of_status
+
+from .endpoints import operations
+from .endpoints.websocket import Receive, Send, websocket
+from .http import Api, check_origin, error_response, headers_of, request_id
+from .interfaces import Agent, Authenticator, Store
+from .runtime import Runtime
+from .settings import Settings
+from .supervisor import Supervisor
+
+__all__ = ["Gateway", "gateway_app"]
+
+logger = structlog.get_logger("gateway.http")
+
+_AGENT_SOCKET = re.compile(r"/api/agents/([^/]+)/ws/?")
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class Gateway:
+    """The ASGI app. Mounted in another app it needs that app's lifespan:
+    `FastAPI(lifespan=gateway.lifespan)`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._running = False
+        self._http = Starlette(
+            routes=[*operations.routes(api)],
+            exception_handlers={HTTPException: _http_error, Refused: _refused, Exception: _bug},
+        )
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The live sessions and lines."""
+        return self._api.supervisor
+
+    @asynccontextmanager
+    async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
+        """Open the store, run until the block is left, drain. What an app that mounts this one passes as
+        lifespan."""
+        async with AsyncExitStack() as stack:
+            for agent in self._api.runtime.agents.values():
+                stack.push_async_callback(agent.aclose)
+            await stack.enter_async_context(self.supervisor.running())
+            self._running = True
+            try:
+                yield
+            finally:
+                self._running = False
+
+    async def drain(self) -> None:
+        """Say goodbye to the clients and let turns end, before the sockets are closed."""
+        await self.supervisor.drain()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if not self._running:
+            raise RuntimeError(
+                "The gateway is not running: give its lifespan to the app that mounts it, as lifespan=."
+            )
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "websocket":
+            await self._websocket(path, scope, receive, send)
+        else:
+            await self._request(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            if self._running:
+                raise
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _websocket(
+        self, path: str, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        if path.rstrip("/") == "/ws":
+            await websocket(self._api, scope, receive, send, None)
+        elif match := _AGENT_SOCKET.fullmatch(path):
+            await websocket(self._api, scope, receive, send, match[1])
+        else:
+            await self._http(scope, receive, send)
+
+    async def _request(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        headers = headers_of(scope)
+        made = request_id(headers, self._api.runtime.new_id())
+        scope.setdefault("state", {})["request_id"] = made
+
+        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", made.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=made):
+            try:
+                check_origin(headers, self._api.settings.allow_hosts, changes=scope["method"] not in _SAFE)
+            except Refused as refusal:
+                await error_response(refusal)(scope, receive, send_with_id)
+                return
+            await self._http(scope, receive, send_with_id)
+
+
+async def _refused(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refused)
+    return error_response(refusal)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refusal = Refused(code_of_status(error.status_code), f"{error.detail}.")
+    response = error_response(refusal)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _bug(_: Request, error: Exception) -> Response:
+    logger.error("request failed", exc_info=error)
+    return error_response(Refused("internal", "A bug in the gateway; it was logged."))
+
+
+def gateway_app(
+    settings: Settings | None = None,
+    *,
+    agents: Mapping[str, Agent],
+    store: Store,
+    authenticator: Authenticator | None = None,
+) -> Gateway:
+    """The gateway as an ASGI app. The first agent is the default one."""
+    if not agents:
+        raise ValueError("A gateway needs at least one agent.")
+    runtime = Runtime(settings or Settings(), agents, store)
+    return Gateway(Api(Supervisor(runtime, next(iter(agents))), authenticator))

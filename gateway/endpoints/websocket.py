@@ -1,0 +1,208 @@
+"""`GET /ws` and `GET /api/agents/{agent}/ws`: frames over a WebSocket.
+
+Raw ASGI below any middleware: an idle connection costs one parked task, a batch one `send`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+import structlog
+
+from gateway.auth import Identity, authenticate, credentials, identify
+from gateway.connection import Connection
+from gateway.http import Api, check_origin, error_response, headers_of, query_of
+from protocol import codec, frames
+from protocol.errors import TABLE, Refused, Violated
+
+__all__ = ["SUBPROTOCOL", "websocket"]
+
+logger = structlog.get_logger("gateway.websocket")
+
+SUBPROTOCOL = "gateway.v1"
+EXTENSION = "trunkline.cork"
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+class Line:
+    """A WebSocket as a transport. Every sign that the peer is gone becomes `ConnectionError`."""
+
+    __slots__ = ("_corked", "_send", "batch", "closed")
+
+    def __init__(self, send: Send, corked: bool) -> None:
+        self._send = send
+        self._corked = corked
+        self.batch = False
+        self.closed = False
+
+    async def send(self, frames: list[bytes]) -> None:
+        if self.batch and len(frames) > 1:
+            frames = [b"\n".join(frames)]
+        try:
+            if self._corked:
+                await self._send({"type": "websocket.send", "utf8": frames})
+            else:
+                for frame in frames:
+                    await self._send({"type": "websocket.send", "text": frame.decode()})
+        except (OSError, RuntimeError) as error:
+            raise ConnectionError from error
+
+    async def close(self, code: int, reason: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except (OSError, RuntimeError):
+            pass
+
+
+async def websocket(
+    api: Api, scope: MutableMapping[str, Any], receive: Receive, send: Send, agent: str | None
+) -> None:
+    """Serve one WebSocket, bound to `agent` if that is given."""
+    await receive()  # websocket.connect
+    headers, query = headers_of(scope), query_of(scope)
+    cork = scope.get("extensions", {}).get(EXTENSION)
+    line = Line(send, cork is not None)
+    accept: Message = {"type": "websocket.accept", "subprotocol": None}
+    if SUBPROTOCOL in scope.get("subprotocols", ()):
+        accept["subprotocol"] = SUBPROTOCOL
+    try:
+        identity = await _knock(api, headers, query, agent)
+    except Refused as refusal:
+        if "origin" not in headers and "websocket.http.response" in scope.get("extensions", {}):
+            await _answer_http(refusal, send)
+        else:  # a browser cannot read an HTTP refusal
+            await send(accept)
+            await _refuse(line, refusal)
+        return
+    if cork is not None:
+        cork["limit"](api.settings.max_hello_bytes if identity is None else None)
+    await send(accept)
+    first: frames.Hello | None = None
+    if identity is None:
+        try:
+            first, identity = await _owed_hello(api, headers, query, receive)
+        except Refused as refusal:
+            await _refuse(line, refusal)
+            return
+        except ConnectionError:
+            return
+        if cork is not None:
+            cork["limit"](None)
+
+    async def greeting(hello: frames.Hello, present: Identity) -> Identity:
+        return await _renewed(api, headers, hello, present)
+
+    connection = Connection(api.supervisor, line, identity, agent=agent, greeting=greeting)
+    if first is None:
+        connection.greet()
+    else:
+        connection.take(first)
+    try:
+        await _read(connection, line, receive)
+    finally:
+        connection.leave()
+
+
+async def _knock(
+    api: Api, headers: dict[str, str], query: dict[str, str], agent: str | None
+) -> Identity | None:
+    """Who this is, by the upgrade alone; None if `hello` has to say. Raises `Refused`."""
+    check_origin(headers, api.settings.allow_hosts, changes=True)
+    if api.runtime.draining:
+        raise Refused("draining", "The gateway stops.")
+    if agent is not None and agent not in api.runtime.agents:
+        raise Refused("agent_not_found", f"There is no agent {agent[:64]!r}.")
+    if api.authenticator is not None and credentials(headers) is None:
+        return None
+    return await api.identity(headers, query)
+
+
+async def _owed_hello(
+    api: Api, headers: dict[str, str], query: dict[str, str], receive: Receive
+) -> tuple[frames.Hello, Identity]:
+    """The `hello` that says who this is. Raises `Violated`, or `Refused` for a token that is none."""
+    try:
+        async with asyncio.timeout(api.settings.hello_timeout):
+            data = _data(await receive(), api.settings.max_hello_bytes)
+    except TimeoutError:
+        seconds = api.settings.hello_timeout
+        raise Violated("unauthenticated", f"No hello came within {seconds:g} s.", close=4408) from None
+    try:
+        frame = codec.decode_client_frame(data, api.supervisor.limits)
+    except Refused as refusal:
+        raise Violated(refusal.code, refusal.content, close=4400, ref=refusal.ref) from None
+    if not isinstance(frame, frames.Hello):
+        raise Violated("unauthenticated", "The first frame must be hello, with a token.", close=4400)
+    caller = await authenticate(api.authenticator, frame.token, headers)
+    named = frame.user_id or headers.get("x-user-id") or query.get("user_id")
+    return frame, identify(caller, named)
+
+
+async def _renewed(api: Api, headers: dict[str, str], hello: frames.Hello, present: Identity) -> Identity:
+    """A later `hello` with a token: for the same user, or refused."""
+    if api.authenticator is None:
+        return present
+    caller = await authenticate(api.authenticator, hello.token, headers)
+    if caller.user is not None and caller.user != present.user:
+        raise Refused("forbidden", "This token is another user's.")
+    return present._replace(expires_at=caller.expires_at)
+
+
+async def _read(connection: Connection, line: Line, receive: Receive) -> None:
+    """Feed the connection until the line is gone. The client is not read while the connection has no room."""
+    while not connection.left:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        text = message.get("text")
+        if text is None:
+            await _refuse(line, Violated("bad_frame", "Frames are text, not binary.", close=1003))
+            return
+        connection.receive(text)
+        if connection.full:
+            await connection.room()
+
+
+def _data(message: Message, limit: int) -> str:
+    """The text of a message that may have `limit` bytes. Raises `Violated`, or `ConnectionError` at the
+    end."""
+    if message["type"] == "websocket.disconnect":
+        raise ConnectionError
+    text = message.get("text")
+    if text is None:
+        raise Violated("bad_frame", "Frames are text, not binary.", close=1003)
+    if message.get("exceeded") or len(text) > limit or len(text.encode()) > limit:
+        raise Violated("frame_too_large", f"Before hello a client may send {limit:,} bytes.", close=4400)
+    assert isinstance(text, str)
+    return text
+
+
+async def _refuse(line: Line, refusal: Refused) -> None:
+    """Say why, then close with the code's close code."""
+    close = refusal.close if isinstance(refusal, Violated) else TABLE[refusal.code].close or 4400
+    try:
+        await line.send([codec.encode(codec.error_frame(refusal))])
+    except ConnectionError:
+        return
+    await line.close(close, refusal.content[:100])
+
+
+async def _answer_http(refusal: Refused, send: Send) -> None:
+    """Refuse the upgrade as an HTTP request."""
+    response = error_response(refusal)
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": response.status_code,
+            "headers": response.raw_headers,
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": response.body})

@@ -1,0 +1,204 @@
+"""What the HTTP endpoints share: who may knock, request ids, bodies, error shapes, paging."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from protocol.codec import encode
+from protocol.errors import Refused
+
+from .auth import Identity, authenticate, credentials, identify
+from .interfaces import Authenticator
+from .supervisor import Supervisor
+
+__all__ = [
+    "Api",
+    "check_origin",
+    "error_response",
+    "headers_of",
+    "json_body",
+    "json_response",
+    "opaque",
+    "query_of",
+    "read_opaque",
+    "request_id",
+]
+
+
+class Api:
+    """What every endpoint works with: the sessions, and who may use them."""
+
+    def __init__(self, supervisor: Supervisor, authenticator: Authenticator | None) -> None:
+        self.supervisor = supervisor
+        self.authenticator = authenticator
+        self.runtime = supervisor.runtime
+        self.settings = supervisor.runtime.settings
+
+    async def identity(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Identity:
+        """Who makes this request. Raises `Refused`."""
+        caller = await authenticate(self.authenticator, credentials(headers), headers)
+        return identify(caller, headers.get("x-user-id") or query.get("user_id"))
+
+    async def caller(self, request: Request) -> Identity:
+        """`identity`, of a Starlette request."""
+        return await self.identity(request.headers, request.query_params)
+
+
+# ── Who may knock ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_origin(headers: Mapping[str, str], allowed_hosts: tuple[str, ...], *, changes: bool) -> None:
+    """No web page may talk to a gateway on somebody's machine.
+
+    `Host` must be loopback or allowed (a page whose name was rebound to 127.0.0.1 names itself there); what
+    changes something, and every socket, needs the same origin or none. Raises `Refused('forbidden')`.
+    """
+    host = headers.get("host", "")
+    name = host_name(host)
+    if not (is_loopback(name) or name in allowed_hosts or "*" in allowed_hosts):
+        raise Refused(
+            "forbidden", f"This gateway does not answer to the host {name[:80]!r}; see --allow-host."
+        )
+    origin = headers.get("origin")
+    if changes and origin is not None and origin.partition("://")[2].lower() != host.lower():
+        raise Refused("forbidden", f"Pages of {origin[:80]} may not talk to this gateway.")
+
+
+def host_name(host: str) -> str:
+    """The name in a `Host` header, without its port, in lower case."""
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host.strip().lower())
+    return match[1].strip("[]") if match else ""
+
+
+def is_loopback(name: str) -> bool:
+    """Does this name or address mean the machine itself?"""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+# ── Requests ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of an ASGI scope, with lower-case names; of several the last."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The query of an ASGI scope; of several the last."""
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:@+/=-]{1,128}")
+
+
+def request_id(headers: Mapping[str, str], made: str) -> str:
+    """The caller's `X-Request-Id`, if it is fit for logs and headers, else `made`."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else made
+
+
+async def raw_body(request: Request, limit: int) -> bytes:
+    """The request's body, JSON by its content type, at most `limit` bytes. Raises `Refused`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Refused("unsupported_media_type", "The body must be JSON, with Content-Type: application/json.")
+    data = bytearray()
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > limit:
+                raise Refused("frame_too_large", f"A body may have {limit:,} bytes.", limit=limit)
+    except ClientDisconnect:
+        raise Refused("bad_request", "The body ended too early.") from None
+    return bytes(data)
+
+
+async def json_body(request: Request, limit: int) -> dict[str, Any]:
+    """The request's body, a JSON object. Raises `Refused`."""
+    data = await raw_body(request, limit)
+    try:
+        body = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused("bad_request", f"The body is not JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise Refused("bad_request", "The body must be a JSON object.")
+    return body
+
+
+# ── Answers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`body` (a struct, or plain values) as JSON."""
+    return Response(encode(body), status, headers, "application/json")
+
+
+def error_response(refusal: Refused) -> Response:
+    """A refusal in the native shape."""
+    body: dict[str, Any] = {
+        "error": refusal.content,
+        "content": refusal.content,
+        "code": refusal.code,
+        "retryable": refusal.retryable,
+    }
+    if refusal.session_id is not None:
+        body["session_id"] = refusal.session_id
+    body |= refusal.details
+    return json_response(body | retry_fields(refusal), refusal.status, retry_headers(refusal))
+
+
+def retry_fields(refusal: Refused) -> dict[str, Any]:
+    """`retry_after_ms`, if the refusal has one."""
+    return {} if refusal.retry_after_ms is None else {"retry_after_ms": refusal.retry_after_ms}
+
+
+def retry_headers(refusal: Refused) -> dict[str, str]:
+    """`Retry-After` in whole seconds, and what a 401 owes."""
+    headers = {}
+    if refusal.retry_after_ms is not None:
+        headers["Retry-After"] = str(-(-refusal.retry_after_ms // 1000))
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+# ── Paging ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def opaque(*position: str | float) -> str:
+    """A position in a list as text that a client hands back and never looks into."""
+    return urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def read_opaque(text: str, *kinds: type) -> tuple[Any, ...]:
+    """The inverse of `opaque`. Raises `Refused`, if this is none of ours."""
+    try:
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        position = msgspec.json.decode(data, type=tuple[kinds])  # type: ignore[valid-type]
+    except (ValueError, msgspec.MsgspecError):
+        raise Refused("bad_request", "This cursor is none that was given out; start without one.") from None
+    return tuple(position)
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the query. Raises `Refused` with what is allowed."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise Refused("bad_request", f"{name}: expected {low} to {high}, got {text[:20]!r}.")
+    return int(text)
