@@ -22,7 +22,7 @@ from protocol.session import Accepted, Cancel, Send
 from .attachment import Attachment, Round
 from .auth import Identity
 from .interfaces import Key, NoSession, Transport, Unavailable
-from .session import Create, Session
+from .session import CREATE, Create, Session
 from .supervisor import Supervisor
 from .writer import Writer
 
@@ -48,6 +48,7 @@ class Connection:
         "_errands",
         "_greeting",
         "_heard",
+        "_heartbeat",
         "_limits",
         "_supervisor",
         "_transport",
@@ -67,6 +68,7 @@ class Connection:
         *,
         agent: str | None = None,
         greeting: Greeting | None = None,
+        heartbeat: float | None = None,
     ) -> None:
         runtime = supervisor.runtime
         self._supervisor = supervisor
@@ -78,6 +80,7 @@ class Connection:
         self._errands: deque[tuple[Errand, Answer | None]] | None = None
         self._typing: set[Session] | None = None
         self._heard = False
+        self._heartbeat = runtime.settings.heartbeat if heartbeat is None else heartbeat
         self.connection_id = runtime.new_id()
         self.identity = identity
         self.agent = agent
@@ -111,7 +114,7 @@ class Connection:
                 connection_id=self.connection_id,
                 protocol=1,
                 user_id=self.identity.user,
-                heartbeat_ms=round(settings.heartbeat * 1000),
+                heartbeat_ms=round(self._heartbeat * 1000),
                 max_frame_bytes=settings.max_frame_bytes,
                 max_reply_bytes=settings.max_reply_bytes,
                 max_sessions=settings.max_sessions,
@@ -135,7 +138,7 @@ class Connection:
 
     def tick(self, now: float) -> None:
         """The wheel turned."""
-        if self._writer.tick(now):
+        if self._writer.tick(now, self._heartbeat):
             logger.warning("client takes nothing", connection_id=self.connection_id)
             self._supervisor.runtime.tasks.start_soon(self.close, 1013, "The line was stuck.")
 
@@ -398,7 +401,7 @@ class Connection:
 
     async def follow_and_send(self, frame: frames.Send, reply: Answer) -> None:
         """Follow the session of a message, made if it never was, then leave the message with it."""
-        create: Create = {None: "new", True: "again", False: "never"}[frame.create]  # type: ignore[assignment]
+        create = CREATE[frame.create]
         if frame.session_id is None:
             key = await self._active(frame.agent)
             frame = replace(frame, session_id=key.session_id)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from inspect import Parameter
 from operator import or_
-from typing import Any, TypeGuard, get_args
+from types import UnionType
+from typing import Any, TypeGuard, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -174,7 +175,8 @@ def _kinds(annotation: Any) -> tuple[type, ...]:
     """The kinds of value that text can be made into for a parameter; none if it is not for a command line."""
     if annotation is Parameter.empty or annotation is Any:
         return (str,)
-    return tuple(kind for kind in get_args(annotation) or (annotation,) if kind in _KINDS)
+    union = get_origin(annotation) in (Union, UnionType)
+    return tuple(kind for kind in _KINDS if kind in (get_args(annotation) if union else (annotation,)))
 
 
 def _convert(spec: str, name: str, value: str, kinds: tuple[type, ...]) -> Any:

@@ -57,12 +57,14 @@ from .runtime import Runtime
 from .text import Text
 from .turn import Answer
 
-__all__ = ["Ask", "Create", "Open", "Refresh", "Session"]
+__all__ = ["CREATE", "Ask", "Create", "Delete", "Open", "Refresh", "Rename", "Session"]
 
 logger = structlog.get_logger("gateway.session")
 
 Create = Literal["never", "new", "again"]
 """May a session be made that is not there: never; if it never was; also over a tombstone."""
+CREATE: dict[bool | None, Create] = {None: "new", True: "again", False: "never"}
+"""What the `create` of a message means."""
 
 
 class Open(Struct, frozen=True):
@@ -78,11 +80,17 @@ class Refresh(Struct, frozen=True):
     """Somebody else wrote: read it."""
 
 
+class Rename(Struct, frozen=True):
+    """Name the session, or take its name away."""
+
+    label: str | None
+
+
 class Delete(Struct, frozen=True):
     """End the session: every turn, then the log."""
 
 
-Ask = Command | Open | Refresh | Delete
+Ask = Command | Open | Refresh | Rename | Delete
 Answerer = Callable[[Accepted | BaseException], None]
 
 
@@ -242,6 +250,9 @@ class Session:
         match ask:
             case Refresh():
                 await self._refresh()
+                return Accepted()
+            case Rename(label=label):
+                await self._rename(label)
                 return Accepted()
             case Delete():
                 return await self._delete(item)
@@ -504,6 +515,17 @@ class Session:
         except NoSession as gone:
             self._gone(gone.tombstone or "closed")
             raise _no_session(gone) from None
+
+    async def _rename(self, label: str | None) -> None:
+        """Here, because the next append may replace the session's info with the one that is known here."""
+        now = self._runtime.now()
+        try:
+            await self._runtime.store.label(self.key, label, now)
+        except NoSession as gone:
+            self._gone(gone.tombstone or "closed")
+            raise _no_session(gone) from None
+        if self.info is not None:
+            self.info = replace(self.info, label=label, updated_at=now)
 
     async def _delete(self, item: Item) -> Accepted:
         await self._decide(Close(), item)

@@ -21,7 +21,7 @@ from protocol.session import Settle
 from .auth import Identity
 from .interfaces import Key, Saved, Segment, Unavailable
 from .runtime import Runtime, Stopped
-from .session import Create, Open, Refresh, Session
+from .session import Create, Delete, Open, Refresh, Session
 from .turn import Answer
 
 __all__ = ["Line", "Supervisor"]
@@ -118,6 +118,11 @@ class Supervisor:
         async with self.held(key) as session:
             await session.asked(Open("again", activate=activate, label=label, must_be_new=True))
         return key
+
+    async def delete(self, key: Key) -> None:
+        """End a session: every turn, then the log. Raises `Refused` if there is none."""
+        async with self.opened(key) as session:
+            await session.asked(Delete())
 
     @asynccontextmanager
     async def held(self, key: Key) -> AsyncIterator[Session]:
@@ -247,7 +252,7 @@ class Supervisor:
         while True:
             self._hurry.clear()
             try:
-                await self._save()
+                await self.save()
             except Unavailable:
                 self.store_reachable = False
                 await asyncio.sleep(self.runtime.settings.save_interval)
@@ -260,7 +265,7 @@ class Supervisor:
             except TimeoutError:
                 pass
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
         """One commit for all sessions."""
         answers = [
             (session, session.answer)

@@ -52,6 +52,11 @@ class Threads:
         """Threads that were told to stop and have not."""
         return len(self._hung)
 
+    @property
+    def waiting(self) -> int:
+        """Iterators that wait for a thread."""
+        return len(self._waiting)
+
     async def iterate(self, start: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
         """Call `start` in a thread, with this context's variables, and yield what its iterator yields there.
 

@@ -22,7 +22,7 @@ from . import interfaces
 from .interfaces import Agent, AgentError, Note, Piece, Thought, Usage
 from .log import Log
 from .runtime import Runtime
-from .text import Text
+from .text import Text, clean
 
 __all__ = ["Answer"]
 
@@ -183,10 +183,10 @@ class Answer:
             case str():
                 self._log.extend(str(piece))
             case interfaces.ToolCall(tool_call_id=call_id, name=name, input=value):
-                value = self._json(value)
+                self._check_json([call_id, name, value])
                 await self._record(records.ToolCall(self.turn_id, text.length, call_id, name, value, now()))
             case interfaces.ToolResult(tool_call_id=call_id, content=value, is_error=is_error):
-                value = self._json(value)
+                self._check_json([call_id, value])
                 await self._record(
                     records.ToolResult(self.turn_id, text.length, call_id, value, is_error, now())
                 )
@@ -194,6 +194,7 @@ class Answer:
                 self._input_tokens += input_tokens
                 self._output_tokens += output_tokens
             case Note(metadata=metadata):
+                self._check_json(metadata)
                 self._metadata = {**(self._metadata or {}), **metadata}
             case _:
                 raise AgentError(
@@ -201,12 +202,12 @@ class Answer:
                     f"ToolCall, ToolResult, Usage or Note, got {type(piece).__name__}."
                 )
 
-    def _json(self, value: Any) -> Any:
-        """A tool's input or content, checked: it is JSON, and not too large."""
+    def _check_json(self, value: Any) -> None:
+        """What comes beside the text is JSON, and not too large. Raises `AgentError`."""
         try:
             data = encode(value)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise AgentError(f"A tool's input or content is not JSON: {error}.") from None
+            raise AgentError(f"The agent yielded something that is not JSON: {error}.") from None
         settings = self._runtime.settings
         self._tool_bytes += len(data)
         if len(data) > settings.max_tool_bytes:
@@ -218,7 +219,6 @@ class Answer:
                 f"The tools of one turn may exchange {settings.max_turn_tool_bytes:,} bytes.",
                 "answer_too_large",
             )
-        return value
 
     # ── Ending ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -257,7 +257,7 @@ class Answer:
         self._end(
             records.Failed(
                 turn_id=self.turn_id,
-                content=error.content,
+                content=clean(error.content)[0],
                 code=code,
                 retryable=TABLE[code].retryable if error.retryable is None else error.retryable,
                 retry_after_ms=error.retry_after_ms,

@@ -136,13 +136,13 @@ class Writer:
         if self._parked is not None:
             self._wake()
 
-    def tick(self, now: float) -> bool:
-        """The wheel turned. Sends a sign of life if nothing was sent for a heartbeat, ends an idle task, and
-        answers whether the peer has taken nothing for too long."""
+    def tick(self, now: float, heartbeat: float) -> bool:
+        """The wheel turned. Sends a sign of life if nothing was sent for `heartbeat` seconds, ends an idle task,
+        and answers whether the peer has taken nothing for too long."""
         quiet = now - self._since
         if self.congested:
             return quiet > self._runtime.settings.stuck_timeout
-        if quiet > self._runtime.settings.heartbeat * 0.9:
+        if quiet > heartbeat * 0.9:
             self.control(frames.Pong())
         elif quiet > _PARKED and self._parked is not None:
             self._parked.set_result(False)

@@ -254,29 +254,33 @@ def _send(
 ) -> Decided | Lookup:
     if (seen := _seen(state, send.turn_id, known)) is not None:
         return Decided((), _duplicate(send, *seen))
-    interrupted = _interrupted(state, now) if send.on_busy == "interrupt" else ()
-    waiting = len(state.waiting) - sum(isinstance(record, Response) for record in interrupted)
-    refusal = None
-    if send.on_busy == "reject" and state.busy:
-        refusal = Refused("session_busy", "A turn is running; wait for its end or send with another on_busy.")
-    elif state.busy and waiting >= max_waiting:
-        refusal = Refused("queue_full", f"{max_waiting} messages wait already; send it when one has ended.")
-    if refusal is not None:
+    try:
+        return _accept(state, send, now, known, max_waiting)
+    except Refused as refusal:
         if send.turn_id not in known:  # it may have been accepted before, and then it is no refusal
             return Lookup(send.turn_id)
         refusal.turn_id = send.turn_id
-        raise refusal
-    replaces = None
-    if send.replaces is not None:
-        replaced = _replaced(state, send, known)
-        if isinstance(replaced, Lookup):
-            return replaced
-        replaces = replaced.stands
+        raise
+
+
+def _accept(
+    state: State, send: Send, now: float, known: Mapping[str, KnownTurn | None], max_waiting: int
+) -> Decided | Lookup:
+    """A message whose turn the session has not seen."""
+    if send.on_busy == "reject" and state.busy:
+        raise Refused("session_busy", "A turn is running; wait for its end or send with another on_busy.")
+    interrupted = _interrupted(state, now) if send.on_busy == "interrupt" else ()
+    waiting = len(state.waiting) - sum(isinstance(record, Response) for record in interrupted)
+    if state.busy and waiting >= max_waiting:
+        raise Refused("queue_full", f"{max_waiting} messages wait already; send it when one has ended.")
+    replaced = None if send.replaces is None else _replaced(state, send.replaces, known)
+    if isinstance(replaced, Lookup):
+        return replaced
     message = Message(
         turn_id=send.turn_id,
         content=send.content,
         created_at=now,
-        replaces=replaces,
+        replaces=None if replaced is None else replaced.stands,
         interrupts=send.on_busy == "interrupt",
         metadata=send.metadata,
         parts=send.parts,
@@ -325,20 +329,15 @@ def _interrupted(state: State, now: float) -> tuple[Record, ...]:
     return tuple(records)
 
 
-def _replaced(state: State, send: Send, known: Mapping[str, KnownTurn | None]) -> KnownTurn | Lookup:
-    turn_id = send.replaces or ""
+def _replaced(state: State, turn_id: str, known: Mapping[str, KnownTurn | None]) -> KnownTurn | Lookup:
     live = state.waiting if state.running is None else (state.running.message, *state.waiting)
     if any(message.turn_id == turn_id for message in live):
-        raise Refused(
-            "session_busy",
-            "The turn to be replaced is not over; cancel it, or wait for its end.",
-            turn_id=send.turn_id,
-        )
+        raise Refused("session_busy", "The turn to be replaced is not over; cancel it, or wait for its end.")
     if turn_id not in known:
         return Lookup(turn_id)
     turn = known[turn_id]
     if turn is None:
-        raise Refused("turn_not_found", "replaces names no turn of this session.", turn_id=send.turn_id)
+        raise Refused("turn_not_found", "replaces names no turn of this session.")
     return turn
 
 

@@ -34,14 +34,12 @@ from gateway.interfaces import (
     Stale,
     Summary,
 )
-from gateway.stores.memory_catalog import Catalog
+from gateway.stores.memory_catalog import Catalog, Ended, Graveyard
 from gateway.stores.memory_log import Log
 from protocol.history import DAY, new_turns, unsaved, within
 from protocol.records import Entry, Record, encode_record
 
 __all__ = ["MemoryStore"]
-
-Ended = Literal["closed", "expired"]
 
 
 class MemoryStore:
@@ -68,9 +66,9 @@ class MemoryStore:
         self._nodes: set[str] = set()
         self._logs: dict[Key, Log] = {}
         self._busy: dict[Key, Log] = {}
-        self._tombstones: dict[Key, tuple[Ended, float]] = {}
         self._active: dict[tuple[str, str], Key] = {}
         self._catalog = Catalog()
+        self._graveyard = Graveyard()
         self._watchers: dict[Key, list[Callable[[Head | None], None]]] = {}
 
     @asynccontextmanager
@@ -101,12 +99,12 @@ class MemoryStore:
             if there.tag == tag:
                 return there.head
             raise SessionExists
-        if key in self._tombstones and not over_tombstone:
-            raise NoSession(*self._tombstones[key])
+        if (tombstone := self._graveyard.tombstone(key)) is not None and not over_tombstone:
+            raise NoSession(*tombstone)
         new_turns(records)
         bodies = [encode_record(record) for record in records]
         log = Log(f"{self._generation}x{next(self._incarnations)}", info)
-        self._tombstones.pop(key, None)
+        self._graveyard.clear(key)
         self._logs[key] = log
         self._catalog.add(log)
         if activate:
@@ -152,12 +150,12 @@ class MemoryStore:
         self._busy.pop(key, None)
         if self._active.get(key[:2]) == key:
             del self._active[key[:2]]
-        self._tombstones[key] = status, now
+        self._graveyard.bury(key, status, now)
         self._changed(key)
 
     async def trim(self, now: float) -> int:
         """See `Store.trim`."""
-        self._tombstones = {key: end for key, end in self._tombstones.items() if end[1] > now - DAY}
+        self._graveyard.clear_old(now - DAY)
         if self._keep_days is None and self._keep_records is None:
             return 0
         young = None if self._keep_days is None else now - self._keep_days * DAY
@@ -215,7 +213,8 @@ class MemoryStore:
 
     async def find(self, session_id: str, user: str | None) -> list[Key]:
         """See `Store.find`."""
-        return self._catalog.find(session_id, user)[:2]
+        found = self._catalog.find(session_id, user) or self._graveyard.find(session_id, user)
+        return found[:2]
 
     async def sessions(
         self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
@@ -259,7 +258,7 @@ class MemoryStore:
 
     def _log(self, key: Key) -> Log:
         if (log := self._logs.get(key)) is None:
-            raise NoSession(*self._tombstones.get(key, ()))
+            raise NoSession(*(self._graveyard.tombstone(key) or ()))
         return log
 
     def _extend(self, log: Log, tag: str, records: Sequence[Record], bodies: list[bytes]) -> None:

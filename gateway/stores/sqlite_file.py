@@ -63,7 +63,7 @@ MIGRATIONS: Sequence[str] = (
 
     CREATE TABLE tombstone (
         agent TEXT, user TEXT, session_id TEXT, status TEXT, ended_at REAL,
-        PRIMARY KEY (agent, user, session_id)
+        PRIMARY KEY (session_id, user, agent)
     ) WITHOUT ROWID;
     CREATE INDEX tombstone_age ON tombstone (ended_at);
     """,

@@ -13,7 +13,11 @@ __all__ = ["active", "by_label", "due", "find", "sessions"]
 
 def find(database: Database, session_id: str, user: str | None) -> list[Key]:
     """See `Store.find`."""
-    query, values = "SELECT agent, user, session_id FROM session WHERE session_id = ?", [session_id]
+    return _find(database, "session", session_id, user) or _find(database, "tombstone", session_id, user)
+
+
+def _find(database: Database, table: str, session_id: str, user: str | None) -> list[Key]:
+    query, values = f"SELECT agent, user, session_id FROM {table} WHERE session_id = ?", [session_id]
     if user is not None:
         query, values = f"{query} AND user = ?", [session_id, user]
     return [Key(*row) for row in database.connection.execute(f"{query} LIMIT 2", values)]

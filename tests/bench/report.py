@@ -57,7 +57,9 @@ def judged(results: Results, row: Row) -> dict[str, Any]:
         "at_least": row.at_least,
         "at_most": row.at_most,
         "met": met,
-        "busy": value(results, row.ours._replace(name="busy")),
+        "busy": [
+            value(results, figure._replace(name="busy")) for figure in (row.ours, row.baseline) if figure
+        ],
     }
 
 
@@ -116,7 +118,7 @@ def table(results: Results) -> Table:
             f"{row['ratio']:.2f}×" if row["ratio"] is not None else "–",
             target(row),
             verdict,
-            f"{row['busy']:.0f} %" if row["busy"] is not None else "–",
+            " · ".join(f"{busy:.0f} %" for busy in row["busy"] if busy is not None),
         )
     return grid
 

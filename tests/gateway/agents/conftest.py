@@ -106,7 +106,7 @@ async def _serving(answer: Answer) -> AsyncIterator[Server]:
             tasks.append(group.create_task(converse(reader, writer)))
 
         tasks: list[asyncio.Task[None]] = []
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024)
         seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield seen

@@ -1,0 +1,931 @@
+"""What every store promises, sentence by sentence. A new store is one more line in `STORES`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.interfaces import (
+    Due,
+    Duplicate,
+    Head,
+    Info,
+    Key,
+    KnownTurn,
+    NoSession,
+    Saved,
+    Segment,
+    SessionExists,
+    Stale,
+    Store,
+)
+from gateway.stores.memory import MemoryStore
+from gateway.stores.sqlite import SqliteStore
+from protocol.cursor import format_cursor, parse_cursor
+from protocol.history import DAY
+from protocol.records import (
+    CancelRequested,
+    Event,
+    Failed,
+    Message,
+    Record,
+    Response,
+    Started,
+    ToolCall,
+    ToolResult,
+    content_hash,
+    encode_record,
+)
+
+STORES: dict[str, Callable[..., Any]] = {
+    "memory": lambda _, **options: MemoryStore(**options),
+    "sqlite": lambda directory, **options: SqliteStore(directory / "test.db", **options),
+}
+NODE = "node-1"
+NOW = 1_000_000.0
+KEY = Key("eliza", "ada", "s1")
+MANY = 1 << 30
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(params=STORES)
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+    """Makes a store of each kind with the options given, not yet open."""
+    return partial(STORES[request.param], tmp_path)
+
+
+@pytest.fixture
+async def open_store(new_store: Callable[..., Any]) -> AsyncIterator[Open]:
+    """Makes a store and opens it; it is closed when the test is over."""
+    async with AsyncExitStack() as stack:
+
+        async def open_store(**options: Any) -> Store:
+            store: Store = new_store(**options)
+            await stack.enter_async_context(store.open(NODE, NOW))
+            return store
+
+        yield open_store
+
+
+@pytest.fixture
+async def store(open_store: Open) -> Store:
+    made: Store = await open_store()
+    return made
+
+
+tags = map("tag{}".format, count())
+
+
+def described(key: Key = KEY, created_at: float = NOW, **known: Any) -> Info:
+    return Info(key, created_at, created_at, **known)
+
+
+def message(turn_id: str, at: float = NOW, **fields: Any) -> Message:
+    return Message(turn_id, f"content of {turn_id}", at, **fields)
+
+
+def started(turn_id: str, node: str = NODE, at: float = NOW) -> Started:
+    return Started(turn_id, node, at)
+
+
+def answer(turn_id: str, at: float = NOW, status: Any = "completed") -> Response:
+    return Response(turn_id, f"answer to {turn_id}", status, at)
+
+
+def failure(turn_id: str, at: float = NOW) -> Failed:
+    return Failed(turn_id, "it broke", "agent_failed", True, "so f", at)
+
+
+def exchange(turn_id: str, at: float = NOW, **fields: Any) -> list[Record]:
+    """A whole turn: three records."""
+    return [message(turn_id, at, **fields), started(turn_id, at=at), answer(turn_id, at)]
+
+
+class Session:
+    """One session, written by one who always knows its head."""
+
+    def __init__(self, store: Store, key: Key = KEY) -> None:
+        self.store = store
+        self.key = key
+        self.head = Head("", 0, "")
+
+    async def create(self, *records: Record, **options: Any) -> Session:
+        self.head = await self.store.create(described(self.key), next(tags), records, **options)
+        return self
+
+    async def append(self, *records: Record, **options: Any) -> Head:
+        self.head = await self.store.append(self.key, self.head, next(tags), records, **options)
+        return self.head
+
+    async def log(self) -> list[Record]:
+        entries = await self.store.read(self.key, 0, MANY, MANY)
+        assert entries is not None
+        assert [seq for seq, _ in entries] == list(range(1, len(entries) + 1))
+        return [record for _, record in entries]
+
+    async def save(self, turn_id: str, offset: int, text: str) -> Saved:
+        return (await self.store.save_text([Segment(self.key, turn_id, offset, text)]))[0]
+
+    async def said(self, limit: int = 100, **options: Any) -> list[int]:
+        return [one.seq for one in (await self.store.history(self.key, limit, **options)).messages]
+
+
+@pytest.fixture
+async def session(store: Store) -> Session:
+    return await Session(store).create()
+
+
+# ── create ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_new_log_is_empty_and_has_the_tag_of_its_making(store: Store) -> None:
+    head = await store.create(described(), "first")
+    assert (head.seq, head.tag) == (0, "first")
+    assert await store.load(KEY) == (described(), head, [], "")
+
+
+async def test_a_session_can_be_made_with_its_first_records(store: Store) -> None:
+    session = await Session(store).create(*exchange("t1"), message("t2"))
+    assert session.head.seq == 4
+    assert await session.log() == [*exchange("t1"), message("t2")]
+    assert await store.due(NOW, NODE) == [Due(KEY, "waiting")]
+
+
+async def test_what_is_known_beside_the_log_comes_back_as_it_was_given(store: Store) -> None:
+    info = described(label="läbel", state={"n": [1, 2.5, None, {"ü": "😀"}]}, metadata={"k": "v"})
+    await store.create(info, "t")
+    info.state["n"].append("changed by the caller")
+    (await store.load(KEY)).info.metadata["k"] = "changed by a reader"
+    known = (await store.load(KEY)).info
+    assert known.state == {"n": [1, 2.5, None, {"ü": "😀"}]}
+    assert (known.label, known.metadata) == ("läbel", {"k": "v"})
+
+
+async def test_a_session_is_made_once(session: Session) -> None:
+    with pytest.raises(SessionExists):
+        await session.store.create(described(label="other"), "other", [message("t1")])
+    assert (await session.store.load(KEY)).info.label is None
+    assert await session.log() == []
+
+
+async def test_a_create_that_is_repeated_with_its_tag_is_answered_as_the_first_time(store: Store) -> None:
+    head = await store.create(described(), "same", [message("t1")])
+    assert await store.create(described(), "same", [message("t1")]) == head
+
+
+async def test_epochs_can_be_part_of_a_cursor(session: Session) -> None:
+    epoch = session.head.epoch
+    assert parse_cursor(format_cursor(epoch, 3, 4)) == (epoch, 3, 4)
+
+
+async def test_sessions_of_one_id_are_apart_by_agent_and_by_user(store: Store) -> None:
+    keys = [KEY, KEY._replace(agent="echo"), KEY._replace(user="bob")]
+    for key in keys:
+        await Session(store, key).create(message(f"of {key}"))
+    for key in keys:
+        assert await Session(store, key).log() == [message(f"of {key}")]
+
+
+# ── append ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_records_come_back_in_order_and_as_they_were(session: Session) -> None:
+    records = [
+        message("t1", metadata={"k": [1]}, parts=[{"text": "hi"}]),
+        started("t1"),
+        ToolCall("t1", 3, "c1", "search", {"q": "x"}, NOW),
+        ToolResult("t1", 3, "c1", ["found", 1], False, NOW),
+        CancelRequested("t1", NOW),
+        Event("adk", {"delta": {"a": 1}}, NOW),
+        answer("t1", status="cancelled"),
+        message("t2", replaces="t1"),
+        failure("t2"),
+    ]
+    assert (await session.append(*records[:4])).seq == 4
+    assert (await session.append(*records[4:])).seq == 9
+    assert await session.log() == records
+
+
+async def test_an_append_counts_only_directly_after_the_head_it_was_decided_on(session: Session) -> None:
+    before = session.head
+    await session.append(message("t1"))
+    with pytest.raises(Stale):
+        await session.store.append(KEY, before, "other", [message("t2")])
+    assert await session.log() == [message("t1")]
+    assert await session.store.turn(KEY, "t2") is None
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": "x"}, {"seq": 7}, {"tag": "x"}])
+async def test_a_head_that_differs_in_anything_is_stale(session: Session, wrong: dict[str, Any]) -> None:
+    with pytest.raises(Stale):
+        await session.store.append(KEY, session.head._replace(**wrong), "new", [message("t1")])
+
+
+async def test_a_repeated_append_is_known_by_its_tag_and_answered_as_the_first_time(session: Session) -> None:
+    head = await session.store.append(KEY, session.head, "same", [message("t1"), started("t1")])
+    again = await session.store.append(KEY, session.head, "same", [message("t1"), started("t1")])
+    assert again == head
+    assert await session.log() == [message("t1"), started("t1")]
+
+
+async def test_a_repeated_append_that_others_have_appended_after_is_a_duplicate(session: Session) -> None:
+    head = await session.store.append(KEY, session.head, "same", [message("t1")])
+    await session.store.append(KEY, head, "next", [message("t2")])
+    with pytest.raises(Duplicate):
+        await session.store.append(KEY, session.head, "same", [message("t1")])
+
+
+async def test_a_repeated_append_without_messages_that_others_have_appended_after_is_stale(
+    session: Session,
+) -> None:
+    head = await session.store.append(KEY, session.head, "same", [Event("k", 1, NOW)])
+    await session.store.append(KEY, head, "next", [Event("k", 2, NOW)])
+    with pytest.raises(Stale):
+        await session.store.append(KEY, session.head, "same", [Event("k", 1, NOW)])
+
+
+async def test_a_known_turn_is_a_duplicate_with_its_state_even_on_a_wrong_head(session: Session) -> None:
+    first = await session.append(message("t1"), started("t1"))
+    for head in first, first._replace(tag="wrong"):
+        with pytest.raises(Duplicate) as duplicate:
+            await session.store.append(KEY, head, "new", [message("t0"), message("t1")])
+        assert duplicate.value.turn == KnownTurn("t1", 1, content_hash("content of t1"), "running", "t1")
+    assert await session.log() == [message("t1"), started("t1")]
+
+
+async def test_an_append_that_uses_a_turn_id_twice_is_refused_whole(session: Session) -> None:
+    with pytest.raises(ValueError, match="same turn_id"):
+        await session.store.append(KEY, session.head, "new", [message("t1"), message("t1")])
+    assert (await session.store.load(KEY)).head == session.head
+
+
+async def test_an_append_never_makes_a_log(store: Store) -> None:
+    with pytest.raises(NoSession) as none:
+        await store.append(KEY, Head("e", 0, ""), "t", [message("t1")])
+    assert none.value.tombstone is None
+    assert await store.find("s1", None) == []
+
+
+async def test_an_append_of_nothing_moves_only_the_tag(session: Session) -> None:
+    before = session.head
+    after = await session.append()
+    assert (after.epoch, after.seq) == (before.epoch, before.seq)
+    assert after.tag != before.tag
+
+
+async def test_an_append_may_replace_what_is_known_beside_the_log(session: Session) -> None:
+    info = Info(KEY, NOW, NOW + 5, "name", {"mood": "good"}, {"m": 1})
+    await session.append(message("t1"), info=info)
+    assert (await session.store.load(KEY)).info == info
+    await session.append(started("t1"))
+    assert (await session.store.load(KEY)).info == info
+
+
+async def test_a_stale_append_leaves_text_and_info_alone(session: Session) -> None:
+    await session.append(message("t1"), started("t1"))
+    wrong = session.head._replace(seq=1)
+    with pytest.raises(Stale):
+        await session.store.append(KEY, wrong, "x", [], text="lost", info=described(label="lost"))
+    assert await session.store.text(KEY) == ("t1", "")
+    assert (await session.store.load(KEY)).info.label is None
+
+
+async def test_of_many_appends_on_one_head_exactly_one_wins(session: Session) -> None:
+    tries = [
+        session.store.append(KEY, session.head, f"try{n}", [message(f"a{n}"), message(f"b{n}")])
+        for n in range(20)
+    ]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    won = [n for n, result in enumerate(results) if isinstance(result, Head)]
+    assert len(won) == 1
+    assert all(isinstance(result, Stale) for n, result in enumerate(results) if n != won[0])
+    assert await session.log() == [message(f"a{won[0]}"), message(f"b{won[0]}")]
+
+
+async def test_cancelling_never_leaves_half_an_append(session: Session) -> None:
+    async def append(n: int, began: asyncio.Event) -> None:
+        began.set()
+        records = [message(f"{n}.{part}") for part in range(5)]
+        await session.store.append(KEY, session.head, f"cancelled{n}", records, text="x")
+
+    for n in range(10):
+        began = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(append(n, began))
+            await began.wait()
+            task.cancel()
+        session.head = (await session.store.load(KEY)).head
+        written = [record.turn_id for record in await session.log() if isinstance(record, Message)]
+        whole = [f"{turn}.{part}" for turn in range(n + 1) for part in range(5) if f"{turn}.0" in written]
+        assert written == whole
+
+
+# ── The index of turns ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def status(session: Session, turn_id: str) -> str | None:
+    known = await session.store.turn(session.key, turn_id)
+    return known.status if known else None
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (answer("t1"), "completed"),
+        (answer("t1", status="cancelled"), "cancelled"),
+        (failure("t1"), "failed"),
+    ],
+)
+async def test_a_turn_waits_then_runs_then_is_over(session: Session, end: Record, expected: str) -> None:
+    assert await status(session, "t1") is None
+    for record, then in (message("t1"), "waiting"), (started("t1"), "running"), (end, expected):
+        await session.append(record)
+        assert await status(session, "t1") == then
+
+
+async def test_a_waiting_turn_can_end_without_having_run(session: Session) -> None:
+    await session.append(message("t1"), started("t1"), message("t2"))
+    await session.save("t1", 0, "still here")
+    await session.append(answer("t2", status="cancelled"))
+    assert await status(session, "t2") == "cancelled"
+    assert await session.store.text(KEY) == ("t1", "still here")
+
+
+async def test_a_turn_is_known_by_its_seq_and_the_hash_of_its_content(session: Session) -> None:
+    await session.append(*exchange("t1"), message("t2", parts=[{"b": 1, "a": 2}]))
+    hashed = content_hash("content of t2", [{"a": 2, "b": 1}])
+    assert await session.store.turn(KEY, "t2") == KnownTurn("t2", 4, hashed, "waiting", "t2")
+
+
+async def test_a_replaced_turn_and_all_after_it_give_way_to_the_first_that_stands(session: Session) -> None:
+    for turn_id in "t1", "t2", "t3":
+        await session.append(*exchange(turn_id))
+    await session.append(*exchange("t4", replaces="t2"))
+    stands = {turn_id: await session.store.turn(KEY, turn_id) for turn_id in ("t1", "t2", "t3", "t4")}
+    assert {name: turn.stands for name, turn in stands.items() if turn} == {
+        "t1": "t1",
+        "t2": "t4",
+        "t3": "t4",
+        "t4": "t4",
+    }
+
+
+async def test_the_first_replacing_of_a_turn_stays(session: Session) -> None:
+    await session.append(*exchange("t1"), *exchange("t2"))
+    await session.append(*exchange("t3", replaces="t2"))
+    await session.append(*exchange("t4", replaces="t1"))
+    assert await session.said() == [10, 12]
+    assert await session.said(as_of=9) == [1, 3, 7, 9]
+    assert await session.said(as_of=6) == [1, 3, 4, 6]
+
+
+async def test_replacing_a_turn_that_is_not_known_replaces_nothing(session: Session) -> None:
+    await session.append(*exchange("t1"), *exchange("t2", replaces="never seen"))
+    assert await session.said() == [1, 3, 4, 6]
+
+
+async def test_a_log_loads_with_the_records_of_turns_that_are_not_over(session: Session) -> None:
+    call = ToolCall("t2", 2, "c", "n", None, NOW)
+    await session.append(*exchange("t0"), message("t1"), started("t1"), message("t2"), message("t3"))
+    await session.append(Event("k", None, NOW), answer("t1"), started("t2"), call)
+    await session.append(CancelRequested("t2", NOW), answer("t3", status="cancelled"))
+    await session.save("t2", 0, "so far")
+    loaded = await session.store.load(KEY)
+    assert loaded.head == session.head
+    assert loaded.text == "so far"
+    assert loaded.entries == [
+        (6, message("t2")),
+        (10, started("t2")),
+        (11, call),
+        (12, CancelRequested("t2", NOW)),
+    ]
+
+
+# ── Running text ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def running(session: Session) -> Session:
+    await session.append(message("t1"), started("t1"))
+    return session
+
+
+async def test_saved_text_grows_by_segments_and_moves_no_head(running: Session) -> None:
+    assert await running.save("t1", 0, "Hello ") == (running.head, True)
+    assert await running.save("t1", 6, "wörld 😀") == (running.head, True)
+    assert await running.save("t1", 13, "!") == (running.head, True)
+    assert await running.store.text(KEY) == ("t1", "Hello wörld 😀!")
+
+
+async def test_text_that_is_there_already_is_not_written_twice(running: Session) -> None:
+    for offset, text in (0, "abc"), (0, "abc"), (1, "b"), (2, "cde"), (0, "abcdefg"):
+        await running.save("t1", offset, text)
+    assert await running.store.text(KEY) == ("t1", "abcdefg")
+
+
+async def test_a_segment_that_would_leave_a_gap_is_not_written(running: Session) -> None:
+    await running.save("t1", 0, "abc")
+    assert await running.save("t1", 4, "e") == (running.head, True)
+    assert await running.store.text(KEY) == ("t1", "abc")
+
+
+async def test_offsets_count_characters_whatever_they_are(running: Session) -> None:
+    pieces = ["a\x00b", "\n", "é", "e\u0301", "😀\x00", "z"]
+    for offset, piece in zip((0, 3, 4, 5, 7, 9), pieces, strict=True):
+        await running.save("t1", offset, piece)
+    await running.append(ToolCall("t1", 11, "c", "n", None, NOW), text="\x00end")
+    assert await running.store.text(KEY) == ("t1", "a\x00b\néé😀\x00z\x00end".replace("éé", "ée\u0301"))
+
+
+async def test_a_batch_is_answered_segment_by_segment(store: Store) -> None:
+    one, two = [await Session(store, KEY._replace(session_id=name)).create() for name in ("one", "two")]
+    gone = KEY._replace(session_id="gone")
+    await one.append(message("t1"), started("t1"))
+    await two.append(message("t1"), started("t1"), answer("t1"))
+    batch = [Segment(key, "t1", 0, "text") for key in (one.key, two.key, gone)]
+    assert await store.save_text(batch) == [(one.head, True), (two.head, False), (None, False)]
+    assert await store.text(one.key) == ("t1", "text")
+    assert await store.text(two.key) == (None, "")
+
+
+async def test_segments_of_one_turn_may_be_in_one_batch(running: Session) -> None:
+    await running.store.save_text([Segment(KEY, "t1", 0, "ab"), Segment(KEY, "t1", 2, "cd")])
+    assert await running.store.text(KEY) == ("t1", "abcd")
+
+
+@pytest.mark.parametrize("turn_id", ["t0", "t2", "never"])
+async def test_a_segment_of_a_turn_that_does_not_run_is_not_written(session: Session, turn_id: str) -> None:
+    await session.append(*exchange("t0"), message("t1"), started("t1"), message("t2"))
+    assert await session.save(turn_id, 0, "x") == (session.head, False)
+    assert await session.store.text(KEY) == ("t1", "")
+
+
+async def test_an_append_writes_the_unsaved_text_before_its_records(running: Session) -> None:
+    await running.save("t1", 0, "abc")
+    await running.append(ToolCall("t1", 6, "c", "n", None, NOW), text="def")
+    assert await running.store.text(KEY) == ("t1", "abcdef")
+    assert (await running.store.load(KEY)).text == "abcdef"
+
+
+async def test_the_end_of_a_turn_deletes_its_text_and_the_next_begins_with_none(running: Session) -> None:
+    await running.save("t1", 0, "of t1")
+    await running.append(message("t2"), answer("t1"), started("t2"), text=" more")
+    assert await running.store.text(KEY) == ("t2", "")
+    await running.save("t2", 0, "of t2")
+    assert (await running.store.load(KEY)).text == "of t2"
+
+
+async def test_text_given_while_nothing_runs_is_nothing(session: Session) -> None:
+    await session.append(message("t1"), text="nobody's")
+    await session.append(started("t1"))
+    assert await session.store.text(KEY) == ("t1", "")
+
+
+# ── read ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_reading_begins_after_a_seq_and_ends_at_the_limit(session: Session) -> None:
+    await session.append(*exchange("t1"), *exchange("t2"))
+    assert await session.store.read(KEY, 2, 2, MANY) == [(3, answer("t1")), (4, message("t2"))]
+    assert await session.store.read(KEY, 6, 2, MANY) == []
+    assert await session.store.read(KEY, 10**12, 2, MANY) == []
+
+
+async def test_reading_ends_at_so_many_bytes_but_gives_one_record_at_least(session: Session) -> None:
+    await session.append(*exchange("t1"))
+    size = len(encode_record(message("t1"))) + len(encode_record(started("t1")))
+    for max_bytes, expected in (0, 1), (1, 1), (size - 1, 1), (size, 2), (MANY, 3):
+        entries = await session.store.read(KEY, 0, MANY, max_bytes)
+        assert entries is not None
+        assert len(entries) == expected
+
+
+async def test_reading_stays_within_the_session(store: Store) -> None:
+    for name in "one", "two", "three":
+        await Session(store, KEY._replace(session_id=name)).create(*exchange(name))
+    two = Session(store, KEY._replace(session_id="two"))
+    assert await two.log() == exchange("two")
+    for beyond in 10**12, -1:
+        assert await two.said(position=beyond, direction="after") == ([1, 3] if beyond < 0 else [])
+    assert await two.said(position=10**12) == [1, 3]
+    assert await two.said(as_of=10**12) == [1, 3]
+
+
+VERBS: dict[str, Callable[[Store], Any]] = {
+    "load": lambda store: store.load(KEY),
+    "append": lambda store: store.append(KEY, Head("e", 0, ""), "t", []),
+    "read": lambda store: store.read(KEY, 0, 1, 1),
+    "text": lambda store: store.text(KEY),
+    "history": lambda store: store.history(KEY, 1),
+    "turn": lambda store: store.turn(KEY, "t1"),
+    "summary": lambda store: store.summary(KEY),
+    "activate": lambda store: store.activate(KEY),
+    "label": lambda store: store.label(KEY, "name", NOW),
+    "delete": lambda store: store.delete(KEY, NOW),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_verb_about_no_session_says_so(store: Store, verb: str) -> None:
+    with pytest.raises(NoSession) as none:
+        await VERBS[verb](store)
+    assert (none.value.tombstone, none.value.ended_at) == (None, 0.0)
+
+
+# ── history ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_history_is_messages_and_ends_of_turns_in_log_order(session: Session) -> None:
+    await session.append(message("t1"), started("t1"), message("t2"), Event("k", 1, NOW), answer("t1"))
+    await session.append(started("t2"), failure("t2"), message("t3"), answer("t3", status="cancelled"))
+    page = await session.store.history(KEY, 100)
+    assert not page.has_more
+    assert [(one.seq, one.record) for one in page.messages] == [
+        (1, message("t1")),
+        (3, message("t2")),
+        (5, answer("t1")),
+        (7, failure("t2")),
+        (8, message("t3")),
+        (9, answer("t3", status="cancelled")),
+    ]
+
+
+async def test_the_end_of_a_turn_comes_with_the_tools_it_used(session: Session) -> None:
+    call, result = ToolCall("t1", 0, "c", "n", {"x": 1}, NOW), ToolResult("t1", 4, "c", "r", True, NOW)
+    other = ToolCall("t2", 0, "d", "n", None, NOW)
+    await session.append(message("t1"), started("t1"), call, message("t2"), result, answer("t1"))
+    await session.append(started("t2"), other, answer("t2"))
+    tools = {one.seq: one.tools for one in (await session.store.history(KEY, 100)).messages}
+    assert tools == {1: [], 4: [], 6: [call, result], 9: [other]}
+
+
+async def test_tools_of_an_imported_turn_that_never_started_are_found(store: Store) -> None:
+    call = ToolCall("t1", 0, "c", "n", None, NOW)
+    await store.create(described(), "t", [message("t1"), call, answer("t1")])
+    assert [one.tools for one in (await store.history(KEY, 100)).messages] == [[], [call]]
+
+
+async def test_each_of_several_turns_that_never_started_has_its_own_tools(store: Store) -> None:
+    calls = [ToolCall(turn_id, 0, turn_id, "n", None, NOW) for turn_id in ("t1", "t2")]
+    await store.create(described(), "t", [message("t1"), message("t2"), *calls, answer("t1"), answer("t2")])
+    assert [one.tools for one in (await store.history(KEY, 100)).messages] == [[], [], calls[:1], calls[1:]]
+
+
+async def test_history_is_read_in_pages_either_way(session: Session) -> None:
+    for turn_id in "t1", "t2", "t3":
+        await session.append(*exchange(turn_id))
+    for options, seqs, has_more in [
+        ({}, [7, 9], True),
+        ({"position": 7}, [4, 6], True),
+        ({"position": 4}, [1, 3], False),
+        ({"position": 1}, [], False),
+        ({"direction": "after"}, [1, 3], True),
+        ({"direction": "after", "position": 3}, [4, 6], True),
+        ({"direction": "after", "position": 6}, [7, 9], False),
+        ({"direction": "after", "position": 9}, [], False),
+    ]:
+        page = await session.store.history(KEY, 2, **options)  # type: ignore[arg-type]
+        assert [one.seq for one in page.messages] == seqs, options
+        assert page.has_more is has_more, options
+
+
+async def test_a_page_of_no_messages_still_says_whether_there_are_any(session: Session) -> None:
+    assert await session.store.history(KEY, 0) == ([], False)
+    await session.append(message("t1"))
+    assert await session.store.history(KEY, 0) == ([], True)
+
+
+async def test_history_can_be_bounded_by_time_either_way(session: Session) -> None:
+    for n in range(1, 4):
+        await session.append(*exchange(f"t{n}", at=NOW + n))
+    assert await session.said(time=NOW + 3) == [1, 3, 4, 6]
+    assert await session.said(1, time=NOW + 3) == [6]
+    assert await session.said(time=NOW + 1, direction="after") == [4, 6, 7, 9]
+    assert await session.said(1, time=NOW + 1, direction="after") == [4]
+    assert await session.said(time=NOW) == []
+
+
+async def test_replaced_turns_are_left_out_whenever_they_end(session: Session) -> None:
+    await session.append(*exchange("t1"), message("t2"), started("t2"))
+    await session.append(message("t3", replaces="t1"), answer("t2"), started("t3"), answer("t3"))
+    assert await session.said() == [6, 9]
+
+
+async def test_the_history_as_of_a_seq_leaves_later_records_and_later_replacing_out(
+    session: Session,
+) -> None:
+    await session.append(*exchange("t1"), *exchange("t2"), *exchange("t3", replaces="t2"))
+    assert await session.said(as_of=5) == [1, 3, 4]
+    assert await session.said(as_of=6) == [1, 3, 4, 6]
+    assert await session.said(as_of=7) == [1, 3, 7]
+    assert await session.said(as_of=7, direction="after", position=1) == [3, 7]
+    assert await session.said(as_of=4, position=9) == [1, 3, 4]
+    assert await session.said() == [1, 3, 7, 9]
+
+
+async def test_a_page_ends_at_so_many_bytes_with_tools_counted_but_gives_one_message_at_least(
+    session: Session,
+) -> None:
+    call = ToolCall("t1", 0, "c", "n", "x" * 1000, NOW)
+    await session.append(message("t1"), started("t1"), call, answer("t1"), message("t2"))
+    last = len(encode_record(message("t2")))
+    before = len(encode_record(answer("t1"))) + len(encode_record(call))
+    for max_bytes, expected in [(1, [5]), (last + before - 1, [5]), (last + before, [4, 5])]:
+        page = await session.store.history(KEY, 100, max_bytes=max_bytes)
+        assert [one.seq for one in page.messages] == expected
+        assert page.has_more
+
+
+# ── Finding sessions ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def make(store: Store, *keys: Sequence[str]) -> list[Key]:
+    """Sessions, each a second younger than the one before."""
+    made = [Key(*key) for key in keys]
+    for age, key in enumerate(made):
+        await store.create(described(key, NOW + age), next(tags))
+    return made
+
+
+async def test_sessions_are_found_by_their_id_and_user(store: Store) -> None:
+    ada, echo, bob, _ = await make(
+        store, ("eliza", "ada", "s"), ("echo", "ada", "s"), ("eliza", "bob", "s"), ("eliza", "bob", "other")
+    )
+    assert await store.find("s", "bob") == [bob]
+    assert set(await store.find("s", "ada")) == {ada, echo}
+    assert len(await store.find("s", None)) == 2
+    assert await store.find("none", None) == await store.find("s", "carol") == []
+
+
+async def test_only_where_no_session_has_an_id_its_tombstones_are_found(store: Store) -> None:
+    ada, echo, bob = await make(store, ("eliza", "ada", "s"), ("echo", "ada", "s"), ("eliza", "bob", "s"))
+    await store.delete(ada, NOW)
+    assert await store.find("s", "ada") == [echo]
+    await store.delete(echo, NOW)
+    assert set(await store.find("s", "ada")) == {ada, echo}
+    assert await store.find("s", None) == [bob]
+    await store.create(described(ada), next(tags), over_tombstone=True)
+    assert await store.find("s", "ada") == [ada]
+    await store.trim(NOW + DAY)
+    await store.delete(ada, NOW + DAY)
+    assert await store.find("s", "ada") == [ada]
+
+
+async def test_sessions_are_listed_newest_first_in_pages(store: Store) -> None:
+    a1, b1, a2, c1 = await make(
+        store, ("eliza", "ada", "a1"), ("eliza", "bob", "b1"), ("eliza", "ada", "a2"), ("echo", "ada", "c1")
+    )
+
+    async def listed(agent: str | None, user: str | None, limit: int = 10, **options: Any) -> list[Key]:
+        return [one.info.key for one in await store.sessions(agent, user, limit, **options)]
+
+    assert await listed(None, None) == [c1, a2, b1, a1]
+    assert await listed("eliza", None) == [a2, b1, a1]
+    assert await listed(None, "ada") == [c1, a2, a1]
+    assert await listed("eliza", "ada") == [a2, a1]
+    assert await listed("eliza", "ada", 1) == [a2]
+    assert await listed("eliza", "ada", before=(NOW + 2, "a2")) == [a1]
+    assert await listed(None, None, 2, before=(NOW + 3, "c1")) == [a2, b1]
+    assert await listed("nobody", "ada") == []
+
+
+async def test_sessions_of_one_age_are_listed_by_their_id(store: Store) -> None:
+    for name in "b", "a", "c":
+        await store.create(described(KEY._replace(session_id=name)), next(tags))
+    first = await store.sessions("eliza", "ada", 2)
+    rest = await store.sessions("eliza", "ada", 2, before=(NOW, first[-1].info.key.session_id))
+    assert [one.info.key.session_id for one in (*first, *rest)] == ["c", "b", "a"]
+
+
+async def test_a_summary_counts_the_messages_that_the_history_shows(session: Session) -> None:
+    async def counted() -> int:
+        assert [await session.store.summary(KEY)] == await session.store.sessions(None, None, 10)
+        return (await session.store.summary(KEY)).messages
+
+    assert await counted() == 0
+    await session.append(*exchange("t1"), *exchange("t2"), message("t3"), Event("k", 1, NOW))
+    assert await counted() == 5
+    await session.append(message("t4", replaces="t2"))
+    assert await counted() == 3
+    await session.append(answer("t3", status="cancelled"), started("t4"), failure("t4"))
+    assert await counted() == 4
+    assert await session.said() == [1, 3, 9, 12]
+
+
+async def test_one_session_of_a_user_with_an_agent_is_the_active_one(store: Store) -> None:
+    one = await Session(store, KEY).create(activate=True)
+    two = await Session(store, KEY._replace(session_id="s2")).create()
+    await Session(store, KEY._replace(agent="echo")).create(activate=True)
+    assert await store.active("eliza", "ada") == one.key
+    await store.activate(two.key)
+    assert await store.active("eliza", "ada") == two.key
+    assert await store.active("echo", "ada") == KEY._replace(agent="echo")
+    assert await store.active("eliza", "bob") is None
+    await store.delete(two.key, NOW)
+    assert await store.active("eliza", "ada") is None
+
+
+async def test_a_deleted_session_that_is_made_again_is_not_active_by_itself(store: Store) -> None:
+    session = await Session(store).create(activate=True)
+    await store.delete(KEY, NOW)
+    await session.create(over_tombstone=True)
+    assert await store.active("eliza", "ada") is None
+
+
+async def test_a_label_finds_the_newest_session_of_that_name(store: Store) -> None:
+    old, new, other = await make(store, ("eliza", "ada", "z"), ("eliza", "ada", "a"), ("eliza", "bob", "b"))
+    for key in new, old, other:
+        await store.label(key, "trip", NOW + 9)
+    assert await store.by_label("eliza", "ada", "trip") == new
+    assert (await store.load(new)).info == Info(new, NOW + 1, NOW + 9, "trip")
+    await store.label(new, None, NOW + 10)
+    assert await store.by_label("eliza", "ada", "trip") == old
+    assert await store.by_label("echo", "ada", "trip") is None
+    assert await store.by_label("eliza", "ada", "none") is None
+
+
+# ── delete ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_deleted_session_leaves_nothing_but_a_tombstone(running: Session) -> None:
+    store = running.store
+    await running.save("t1", 0, "text")
+    await store.label(KEY, "name", NOW)
+    await store.delete(KEY, NOW, "expired")
+    for verb in VERBS.values():
+        with pytest.raises(NoSession) as none:
+            await verb(store)
+        assert (none.value.tombstone, none.value.ended_at) == ("expired", NOW)
+    assert await store.save_text([Segment(KEY, "t1", 4, "x")]) == [(None, False)]
+    assert await store.find("s1", None) == [KEY]
+    assert await store.sessions(None, None, 10) == []
+    assert await store.by_label("eliza", "ada", "name") is None
+    assert await store.due(NOW, "another node") == []
+
+
+async def test_over_a_tombstone_a_session_is_made_only_on_purpose_and_with_a_new_epoch(
+    running: Session,
+) -> None:
+    old = running.head
+    await running.save("t1", 0, "old text")
+    await running.store.delete(KEY, NOW)
+    with pytest.raises(NoSession) as none:
+        await running.create()
+    assert none.value.tombstone == "closed"
+    await running.create(message("t1"), started("t1"), over_tombstone=True)
+    assert running.head.epoch != old.epoch
+    assert await running.store.text(KEY) == ("t1", "")
+    with pytest.raises(Stale):
+        await running.store.append(KEY, old._replace(tag=running.head.tag), "x", [message("t2")])
+    await running.store.delete(KEY, NOW + 1)
+
+
+async def test_a_tombstone_goes_after_a_day(session: Session) -> None:
+    await session.store.delete(KEY, NOW)
+    await session.store.trim(NOW + DAY - 1)
+    with pytest.raises(NoSession) as none:
+        await session.store.load(KEY)
+    assert none.value.tombstone == "closed"
+    await session.store.trim(NOW + DAY)
+    with pytest.raises(NoSession) as none:
+        await session.store.load(KEY)
+    assert none.value.tombstone is None
+    await session.create()
+
+
+# ── due ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_session_with_a_waiting_turn_and_none_running_is_due(session: Session) -> None:
+    await session.append(message("t1"), message("t2"))
+    assert await session.store.due(NOW, NODE) == [Due(KEY, "waiting")]
+    await session.append(started("t1"))
+    assert await session.store.due(NOW, NODE) == []
+    await session.append(answer("t1"))
+    assert await session.store.due(NOW, NODE) == [Due(KEY, "waiting")]
+    await session.append(answer("t2", status="cancelled"))
+    assert await session.store.due(NOW, NODE) == []
+
+
+async def test_a_turn_whose_node_is_not_open_is_orphaned(session: Session) -> None:
+    await session.append(message("t1"), message("t2"), started("t1", node="long gone"))
+    assert await session.store.due(NOW, NODE) == [Due(KEY, "orphaned")]
+    await session.append(failure("t1"))
+    assert await session.store.due(NOW, NODE) == [Due(KEY, "waiting")]
+
+
+async def test_when_a_node_is_closed_its_turns_are_orphaned_even_if_one_of_its_name_opens(
+    new_store: Callable[..., Any],
+) -> None:
+    store: Store = new_store()
+    async with store.open("same", NOW):
+        again = await Session(store).create(message("t1"), started("t1", node="same"))
+        assert await store.due(NOW, "same") == []
+    async with store.open("same", NOW):
+        assert await store.due(NOW, "same") == [Due(KEY, "orphaned")]
+        await again.append(failure("t1"))
+        assert await store.due(NOW, "same") == []
+
+
+# ── trim ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_without_a_bound_everything_is_kept(session: Session) -> None:
+    await session.append(*exchange("t1"))
+    assert await session.store.trim(NOW + 1000 * DAY) == 0
+    assert await session.log() == exchange("t1")
+
+
+async def test_records_beyond_the_newest_ones_kept_go_in_whole_turns(open_store: Open) -> None:
+    store = await open_store(keep_records=4)
+    session = await Session(store).create(*exchange("t1"), *exchange("t2"), *exchange("t3"))
+    assert await store.trim(NOW) == 3
+    assert await store.read(KEY, 2, MANY, MANY) is None
+    entries = await store.read(KEY, 3, MANY, MANY)
+    assert [seq for seq, _ in entries] == [4, 5, 6, 7, 8, 9]
+    assert await session.said() == [4, 6, 7, 9]
+    assert await session.said(direction="after") == [4, 6, 7, 9]
+    assert not (await store.history(KEY, 4)).has_more
+    assert (await store.summary(KEY)).messages == 4
+    assert (await store.load(KEY)).head == session.head
+    await session.append(message("t4"))
+    assert await store.trim(NOW) == 3
+    assert await session.said() == [7, 9, 10]
+
+
+async def test_records_older_than_kept_go_and_the_first_young_one_protects_all_after_it(
+    open_store: Open,
+) -> None:
+    store = await open_store(keep_days=10)
+    records = [
+        *exchange("t1"),
+        *exchange("t2", NOW + 5 * DAY),
+        *exchange("t3"),
+        *exchange("t4", NOW + 9 * DAY),
+    ]
+    session = await Session(store).create(*records)
+    assert await store.trim(NOW + 10 * DAY) == 0
+    assert await store.trim(NOW + 11 * DAY) == 3
+    assert await session.said() == [4, 6, 7, 9, 10, 12]
+    assert await store.trim(NOW + 100 * DAY) == 9
+    assert await session.said() == []
+    assert await store.read(KEY, 12, MANY, MANY) == []
+    assert (await session.append(message("t5"))).seq == 13
+
+
+async def test_a_turn_that_is_not_over_keeps_itself_and_all_after_it(open_store: Open) -> None:
+    store = await open_store(keep_records=0)
+    session = await Session(store).create(*exchange("t1"), message("t2"), *exchange("t3"), message("t4"))
+    assert await store.trim(NOW) == 3
+    assert await session.said() == [4, 5, 7, 8]
+    await session.append(answer("t2", status="cancelled"))
+    assert await store.trim(NOW) == 0
+    await session.append(answer("t4", status="cancelled"))
+    assert await store.trim(NOW) == 7
+    assert await session.said() == []
+
+
+async def test_a_turn_is_known_for_a_day_after_its_end_though_its_records_went(open_store: Open) -> None:
+    store = await open_store(keep_records=0)
+    session = await Session(store).create(*exchange("t1"))
+    assert await store.trim(NOW + DAY - 1) == 3
+    assert await status(session, "t1") == "completed"
+    with pytest.raises(Duplicate):
+        await session.append(message("t1"))
+    assert await store.trim(NOW + DAY) == 0
+    assert await store.turn(KEY, "t1") is None
+    await session.append(message("t1"))
+    assert await session.said() == [4]
+
+
+async def test_a_turn_whose_records_are_kept_is_known_however_old_it_is(open_store: Open) -> None:
+    store = await open_store(keep_records=3)
+    session = await Session(store).create(*exchange("t1"), *exchange("t2"))
+    assert await store.trim(NOW + 99 * DAY) == 3
+    assert await status(session, "t1") is None
+    assert await status(session, "t2") == "completed"
+
+
+async def test_replacing_a_turn_whose_records_went_hides_only_what_was_shown(open_store: Open) -> None:
+    store = await open_store(keep_records=3)
+    session = await Session(store).create(*exchange("t1"), *exchange("t2"))
+    await store.trim(NOW)
+    await session.append(message("t3", replaces="t1"))
+    assert await session.said() == [7]
+    assert (await store.summary(KEY)).messages == 1
+
+
+async def test_every_session_is_trimmed_however_many_there_are(open_store: Open) -> None:
+    store = await open_store(keep_records=0)
+    for n in range(450):
+        await store.create(described(KEY._replace(session_id=f"s{n}")), "t", [Event("k", n, NOW)])
+    assert await store.trim(NOW) == 450
+    assert await store.trim(NOW) == 0

@@ -1,0 +1,207 @@
+"""A spec becomes an agent, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.agents.echo import EchoAgent
+from gateway.agents.function import FunctionAgent
+from gateway.interfaces import Agent, SessionRef, Turn
+from gateway.load import BadSpec, load_agent, load_agents, load_authenticator
+
+MODULE = '''
+import os
+
+async def agent(turn):
+    yield "async"
+
+def plain(turn):
+    return "plain"
+
+class Made:
+    """Made with options."""
+
+    def __init__(self, text: str = "made", *, times: int = 1, loud: bool = False, odd: bytes = b""):
+        if times < 1:
+            raise ValueError(f"times is {times}; allowed are 1 and more")
+        self.text = (text.upper() if loud else text) * times
+
+    async def __call__(self, turn):
+        yield self.text
+
+class Complete(Made):
+    history = 7
+
+    async def check(self):
+        return "ready"
+
+    async def aclose(self):
+        pass
+
+class Needy:
+    def __init__(self, *, secret: str):
+        os.environ[secret]
+
+    def __call__(self, turn):
+        yield "needy"
+
+made, complete, number = Made("object"), Complete("complete"), 7
+
+async def authenticate(token, headers):
+    return token
+
+def not_async(token, headers):
+    return token
+
+async def too_few(token):
+    return token
+
+class Door:
+    async def __call__(self, token, headers):
+        return token
+'''
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory of the user's, with modules in it, that is not on Python's path."""
+    (tmp_path / "mine_own.py").write_text(MODULE)
+    (tmp_path / "mine_broken.py").write_text("raise RuntimeError('no licence')")
+    (tmp_path / "mine_lacking.py").write_text("import not_installed_anywhere")
+    (tmp_path / "mine_misspelt.py").write_text("def agent(turn:\n")
+    (tmp_path / "mine_empty.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    path = sys.path.copy()
+    yield
+    sys.path[:] = path
+    for name in [name for name in sys.modules if name.startswith("mine_")]:
+        del sys.modules[name]
+
+
+async def _said(agent: Agent) -> str:
+    turn = Turn("t1", "one two", SessionRef("me", "user", "s1"))
+    async with asyncio.timeout(5):
+        return "".join([str(piece) async for piece in agent(turn)])
+
+
+@pytest.mark.parametrize(
+    "spec", ["echo", "echo?pace_ms=0", "eliza?pace_ms=0", "metronome", "http?url=http://localhost:1/"]
+)
+def test_a_built_in_agent_is_found_by_its_name(spec: str) -> None:
+    agent = load_agent(spec)
+    assert type(agent).__name__.lower() == spec.partition("?")[0] + "agent"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("mine_own:agent", "async"),
+        ("mine_own:plain", "plain"),
+        ("mine_own:made", "object"),
+        ("mine_own:complete", "complete"),
+        ("mine_own:Made", "made"),
+        ("mine_own:Made?text=hi&times=3&loud=true", "HIHIHI"),
+        ("mine_own:Made?text=a%26b+c", "a&b c"),
+        ("mine_own:Complete?times=2", "mademade"),
+        ("mine_own:made.__call__", "object"),
+    ],
+)
+async def test_the_users_own_is_found_in_the_working_directory(spec: str, said: str) -> None:
+    assert await _said(load_agent(spec)) == said
+
+
+def test_a_function_takes_the_options_of_the_agent_around_it() -> None:
+    agent = load_agent("mine_own:plain?history=3&threads=2")
+    assert isinstance(agent, FunctionAgent)
+    assert agent.history == 3
+
+
+def test_what_is_an_agent_already_is_taken_as_it_is() -> None:
+    agent = load_agent("mine_own:complete")
+    assert agent is sys.modules["mine_own"].complete
+    assert agent.history == 7
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("", "none of echo, eliza, http, metronome, openai, and not module:attribute"),
+        ("echoo", "none of echo, eliza"),
+        ("mine_own", "not module:attribute"),
+        ("mine_own:", "not module:attribute"),
+        (":agent", "not module:attribute"),
+        ("echo?volume=11", "there is no option volume; there is pace_ms"),
+        ("metronome?deltas=3", "there is no option deltas; there is none at all"),
+        ("metronome?clock=3", "there is no option clock"),
+        ("echo?pace_ms=fast", "the option pace_ms is 'fast'; it must be a number"),
+        ("echo?pace_ms=-1", "allowed are 0 to 10,000"),
+        ("echo?pace_ms", "options are written .name=value&name=value"),
+        ("echo?pace_ms=1&pace_ms=2", "given twice"),
+        ("nowhere_to_be_found:agent", "there is no module nowhere_to_be_found, neither in "),
+        ("mine_own.deeper:agent", "there is no module mine_own.deeper"),
+        ("mine_own:agnet", "mine_own has no agnet; it has agent, plain, Made, Complete"),
+        ("mine_empty:agent", "it has nothing that could be called"),
+        ("mine_broken:agent", "the import of mine_broken failed: RuntimeError: no licence"),
+        ("mine_lacking:agent", "No module named 'not_installed_anywhere'"),
+        ("mine_misspelt:agent", "the import of mine_misspelt failed: SyntaxError: .*line 1"),
+        ("mine_own:number", "7 is no agent: an agent is a function of one argument"),
+        ("mine_own:authenticate", "cannot be called with a turn"),
+        ("mine_own:Made?times=many", "the option times is 'many'; it must be a whole number"),
+        ("mine_own:Made?loud=very", "it must be true or false"),
+        ("mine_own:Made?times=0", "times is 0; allowed are 1 and more"),
+        ("mine_own:Made?odd=x", "there is no option odd; there is text, times, loud"),
+        ("mine_own:complete?times=2", "an object already made, and takes no options"),
+        ("mine_own:Needy", "it needs the option secret"),
+        ("mine_own:Needy?secret=NOT_SET_ANYWHERE", "KeyError: 'NOT_SET_ANYWHERE'"),
+        ("mine_own:plain?thread=2", "there is no option thread; there is history, threads, grace"),
+    ],
+)
+def test_a_bad_spec_says_which_and_why(spec: str, why: str) -> None:
+    with pytest.raises(BadSpec, match=why) as caught:
+        load_agent(spec)
+    assert str(caught.value).startswith(f"{spec}: ")
+
+
+def test_agents_have_the_names_they_are_given_in_that_order() -> None:
+    agents = load_agents(["b=echo?pace_ms=3", "a=mine_own:agent"])
+    assert list(agents) == ["b", "a"]
+    assert isinstance(agents["b"], EchoAgent)
+
+
+def test_without_any_there_are_three_to_play_with() -> None:
+    assert list(load_agents([])) == ["eliza", "echo", "metronome"]
+
+
+@pytest.mark.parametrize(
+    ("specs", "why"),
+    [
+        (["echo"], "given as name=spec"),
+        (["echo="], "given as name=spec"),
+        (["=echo"], "'' cannot be its name"),
+        (["a b=echo"], "'a b' cannot be its name: .*1–64 of A–Z"),
+        (["openai?model=gpt"], "'openai\\?model' cannot be its name"),
+        (["a=echo", "a=eliza"], "there is an agent 'a' already"),
+        (["a=nothing"], "nothing: it is none of"),
+    ],
+)
+def test_a_bad_list_of_agents_says_which_and_why(specs: list[str], why: str) -> None:
+    with pytest.raises(BadSpec, match=why):
+        load_agents(specs)
+
+
+@pytest.mark.parametrize("spec", ["mine_own:authenticate", "mine_own:Door"])
+async def test_an_authenticator_is_found(spec: str) -> None:
+    authenticate: Any = load_authenticator(spec)
+    assert await authenticate("token", {}) == "token"
+
+
+@pytest.mark.parametrize("name", ["not_async", "too_few", "number", "plain", "made"])
+def test_what_could_not_authenticate_is_refused_with_what_could(name: str) -> None:
+    with pytest.raises(BadSpec, match=r"`async def authenticate\(token, headers\)`"):
+        load_authenticator(f"mine_own:{name}")
