@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from protocol import codec, frames
-from protocol.cursor import Replay, Snapshot, format_cursor, resume
+from protocol.cursor import Replay, Snapshot, resume
 from protocol.errors import Refused
 from protocol.view import history_message
 
@@ -104,12 +105,14 @@ class Attachment(Reader):
             attachment = cls(connection, session, place.seq, place.offset)
             attachment.page = deque(page) if page else None
             session.log.readers.append(attachment)
-            attachment.opening = attachment._attached("replay", None, None, None)
+            attachment.opening = codec.encode(attachment._attached("replay", None))
             return attachment
         running = session.state.running
         seq = session.state.seq if running is None else running.started_seq
         attachment = cls(connection, session, seq)
         session.log.readers.append(attachment)
+        # Said as of now, like the place: what ends while the history is read is told after it.
+        attached = attachment._attached("snapshot", place.reason)
         wanted = DEFAULT_HISTORY if history is None else history
         messages: list[frames.HistoryMessage] = []
         has_more = seq > 0
@@ -123,7 +126,7 @@ class Attachment(Reader):
                 raise
             messages = [history_message(one.record, one.tools) for one in said.messages]
             has_more = said.has_more
-        attachment.opening = attachment._attached("snapshot", place.reason, messages, has_more)
+        attachment.opening = codec.encode(replace(attached, messages=messages, has_more=has_more))
         return attachment
 
     async def turn_page(self, store: Store, max_bytes: int) -> None:
@@ -142,25 +145,19 @@ class Attachment(Reader):
 
     def _attached(
         self,
-        mode: object,
-        reason: object,
-        messages: list[frames.HistoryMessage] | None,
-        has_more: bool | None,
-    ) -> bytes:
+        mode: Literal["replay", "snapshot"],
+        reason: Literal["epoch", "trimmed", "ahead", "malformed"] | None,
+    ) -> frames.Attached:
         state, key = self.session.state, self.session.key
-        return codec.encode(
-            frames.Attached(
-                cursor=format_cursor(self.log.epoch, self.seq, self.offset),
-                session_id=key.session_id,
-                agent=key.agent,
-                mode=mode,  # type: ignore[arg-type]
-                reason=reason,  # type: ignore[arg-type]
-                status="idle" if state.running is None else "running",
-                turn_id=None if state.running is None else state.running.turn_id,
-                queued=[message.turn_id for message in state.waiting],
-                messages=messages,
-                has_more=has_more,
-            )
+        return frames.Attached(
+            cursor=self.cursor,
+            session_id=key.session_id,
+            agent=key.agent,
+            mode=mode,
+            reason=reason,
+            status="idle" if state.running is None else "running",
+            turn_id=None if state.running is None else state.running.turn_id,
+            queued=[message.turn_id for message in state.waiting],
         )
 
 

@@ -6,6 +6,7 @@ the store first is an errand, done one after the other, in order, by a task that
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -273,6 +274,8 @@ class Connection:
 
     def _reply(self, frame: frames.ClientFrame, answered: Accepted | BaseException) -> None:
         """Tell the client what came of its frame; called by whoever knows, when it is known."""
+        if self.left:
+            return
         session_id = getattr(frame, "session_id", None)
         match answered:
             case Accepted(turn_id=turn_id, status=status, duplicate=duplicate):
@@ -288,9 +291,8 @@ class Connection:
     # ── Errands ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _errand(self, errand: Errand, reply: Answer | None = None) -> None:
-        """Something that looks into the store: done in order, one after the other."""
-        if self.left:
-            return
+        """Something that looks into the store: done in order, one after the other. `reply` is told what went
+        wrong: `ConnectionError`, if the line went first."""
         if self._errands is None:
             self._errands = deque()
         self._errands.append((errand, reply))
@@ -300,9 +302,11 @@ class Connection:
     async def _run_errands(self) -> None:
         """The reader task: lives while there are errands. The one at work stays first in line, so that frames
         for its session keep their place behind it."""
-        while self._errands and not self.left:
+        while self._errands:
             errand, reply = self._errands[0]
             try:
+                if self.left:
+                    raise ConnectionError
                 await errand()
             except Refused as refusal:
                 if reply is not None:
@@ -311,14 +315,14 @@ class Connection:
                 if reply is not None:
                     reply(Refused("store_unavailable", "The store does not answer; send it again."))
             except Exception as error:
-                if not self.left:
-                    (reply or self._failed)(error)
-            if self._errands:
-                self._errands.popleft()
+                (reply or self._failed)(error)
+            self._errands.popleft()
             self._writer.make_room()
         self._errands = None
 
     def _failed(self, error: Accepted | BaseException) -> None:
+        if self.left:
+            return
         logger.error("errand failed", exc_info=error, connection_id=self.connection_id)
 
     async def _hello(self, hello: frames.Hello, first: bool) -> None:
@@ -339,8 +343,8 @@ class Connection:
         turn = Round(ok, len(attach.sessions))
         for target in attach.sessions:
             try:
-                key = await self._key(target.session_id, target.agent)
-                await self._follow(
+                key = await self.resolve(target.session_id, target.agent)
+                await self.follow(
                     key, "again" if target.create else "never", target.cursor, target.history, turn
                 )
             except Refused as refusal:
@@ -350,10 +354,12 @@ class Connection:
         if not attach.sessions:
             self.put(ok)
 
-    async def _follow(
+    async def follow(
         self, key: Key, create: Create, cursor: str | None, history: int | None, turn: Round | None = None
     ) -> Attachment:
-        """Follow that session from `cursor`; instead of its present place, if it is followed already."""
+        """Follow that session from `cursor`; instead of its present place, if it is followed already. Raises
+        `Refused`. For errands, and for lines of which no client knows: two at once would not see each
+        other."""
         supervisor, limit = self._supervisor, self._supervisor.runtime.settings.max_sessions
         replaced = self._attachments.get(key.session_id)
         if replaced is None and len(self._attachments) >= limit:
@@ -408,13 +414,35 @@ class Connection:
             reply = partial(self._reply, frame)
             create = "new"
         else:
-            key = await self._key(frame.session_id, frame.agent)
+            key = await self.resolve(frame.session_id, frame.agent)
         attachment = self._followed(key.session_id, key.agent)
         if attachment is None:
-            attachment = await self._follow(key, create, None, 0)
+            attachment = await self.follow(key, create, None, 0)
         self._ask(attachment.session, frame, reply)
 
-    async def _key(self, session_id: str, agent: str | None) -> Key:
+    async def join(self, key: Key, create: Create) -> None:
+        """Follow that session as a message to it does, after what the client asked for before; if it is
+        followed, nothing changes. Raises `Refused`, and `ConnectionError` if the line goes first."""
+        joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def errand() -> None:
+            if self._followed(key.session_id, key.agent) is None:
+                await self.follow(key, create, None, 0)
+            settle(Accepted())
+
+        def settle(answered: Accepted | BaseException) -> None:
+            if joined.done():
+                return
+            if isinstance(answered, BaseException):
+                joined.set_exception(answered)
+            else:
+                joined.set_result(None)
+
+        self._errand(errand, settle)
+        await joined
+
+    async def resolve(self, session_id: str, agent: str | None) -> Key:
+        """Which session a frame of this line means. Raises `Refused`."""
         attachment = self._followed(session_id, agent)
         if attachment is not None:
             return attachment.session.key
@@ -440,7 +468,7 @@ class Connection:
                 message = "A new session is the active one."
             case "stop":
                 key = (
-                    await self._key(frame.session_id, self.agent)
+                    await self.resolve(frame.session_id, self.agent)
                     if frame.session_id is not None
                     else await self._active(None)
                 )

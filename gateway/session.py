@@ -124,6 +124,7 @@ class Session:
     __slots__ = (
         "_keeper",
         "_mailbox",
+        "_news",
         "_request_ids",
         "_runtime",
         "_unwatch",
@@ -160,6 +161,8 @@ class Session:
         self._request_ids: dict[str, str] | None = None
         self._unwatch: Callable[[], None] | None = None
         self._writing = False
+        self._news: asyncio.Event | None = None
+        """Set by the store's next word; made by whoever waits for that."""
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,6 +198,8 @@ class Session:
 
     def changed(self, head: Head | None) -> None:
         """The store says that somebody wrote; a plain call."""
+        if self._news is not None:
+            self._news.set()
         if self._writing or self.head is None:
             return  # an append of our own finds out by itself, and who sleeps reads when it wakes
         foreign_turn = self.state.running is not None and self.answer is None
@@ -266,7 +271,7 @@ class Session:
         runtime = self._runtime
         known: dict[str, KnownTurn | None] = {}
         while True:
-            if isinstance(command, Settle | Close):
+            if isinstance(command, Settle) or (isinstance(command, Close) and command.text is not None):
                 command = replace(command, text=self.log.text.whole() if self.log.text is not None else "")
             decision = decide(
                 self.state,
@@ -277,12 +282,12 @@ class Session:
                 max_waiting=runtime.settings.max_waiting,
                 start=not runtime.draining,
             )
-            if isinstance(decision, Lookup):
-                known[decision.turn_id] = await runtime.store.turn(self.key, decision.turn_id)
-                continue
-            if not decision.records:
-                return decision.answer
             try:
+                if isinstance(decision, Lookup):
+                    known[decision.turn_id] = await runtime.store.turn(self.key, decision.turn_id)
+                    continue
+                if not decision.records:
+                    return decision.answer
                 await self._append(decision, item)
             except Duplicate as duplicate:
                 known[duplicate.turn.turn_id] = duplicate.turn
@@ -528,6 +533,9 @@ class Session:
             self.info = replace(self.info, label=label, updated_at=now)
 
     async def _delete(self, item: Item) -> Accepted:
+        if self.state.running is not None and self.answer is None:
+            await self._decide(Close(text=None), item)
+            await self._end_elsewhere()
         await self._decide(Close(), item)
         try:
             await self._runtime.store.delete(self.key, self._runtime.now())
@@ -535,6 +543,20 @@ class Session:
             pass
         self._gone("closed")
         return Accepted()
+
+    async def _end_elsewhere(self) -> None:
+        """Wait until the node that runs the turn wrote its end; not for ever, it may be gone."""
+        try:
+            async with asyncio.timeout(self._runtime.settings.cleanup_timeout):
+                while self.state.running is not None:
+                    self._news = asyncio.Event()
+                    await self._refresh()
+                    if self.state.running is not None:
+                        await self._news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._news = None
 
     def _gone(self, status: Literal["closed", "expired"]) -> None:
         """The session is over; whoever follows is told."""

@@ -294,7 +294,8 @@ class Supervisor:
 
     async def drain(self) -> None:
         """Take no more, tell the clients, and give running turns `drain_timeout` seconds to end by
-        themselves; what then still runs ends as interrupted, with its text. Safe to call twice."""
+        themselves; what then still runs ends as interrupted, with its text. Then the lines are closed: a server
+        that waits for its requests would wait for every stream. Safe to call twice."""
         if self.runtime.draining:
             return
         self.runtime.draining = True
@@ -308,6 +309,7 @@ class Supervisor:
         await self._until(
             lambda: not any(s.working for s in self.sessions.values()), settings.cleanup_timeout
         )
+        await self._close_lines()
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait for something that can become true only when a session comes to rest."""
@@ -321,9 +323,13 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """Close the lines, and stop every task that is left."""
-        for line in [*self.lines.values()]:
-            await line.close(1001, "The gateway stops.")
+        await self._close_lines()
         self.runtime.tasks.stop()
+
+    async def _close_lines(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for line in [*self.lines.values()]:
+                group.create_task(line.close(1001, "The gateway stops."))
 
     def gauges(self) -> dict[str, float]:
         """What is the case right now."""

@@ -137,8 +137,8 @@ class Writer:
             self._wake()
 
     def tick(self, now: float, heartbeat: float) -> bool:
-        """The wheel turned. Sends a sign of life if nothing was sent for `heartbeat` seconds, ends an idle task,
-        and answers whether the peer has taken nothing for too long."""
+        """The wheel turned. Sends a sign of life if nothing was sent for `heartbeat` seconds, ends an idle
+        task, and answers whether the peer has taken nothing for too long."""
         quiet = now - self._since
         if self.congested:
             return quiet > self._runtime.settings.stuck_timeout

@@ -260,14 +260,14 @@ class Response(Struct, tag_field="type", tag="response", frozen=True, omit_defau
     metadata: dict[str, Any] | None = None
 
 
-class Error(Struct, tag_field="type", tag="error", frozen=True, omit_defaults=True):
+class Error(Struct, tag_field="type", tag="error", frozen=True, omit_defaults=True, kw_only=True):
     """With `cursor` the end of a turn that failed (`partial` is its text so far); without, a frame was
     refused."""
 
+    cursor: str | None = None
     content: str
     code: str
     retryable: bool
-    cursor: str | None = None
     session_id: str | None = None
     turn_id: str | None = None
     ref: str | None = None

@@ -159,9 +159,10 @@ class Settle(Struct, frozen=True):
 
 
 class Close(Struct, frozen=True):
-    """The session ends: every turn does, waiting ones too. `text` is the running turn's."""
+    """The session ends: every turn does, waiting ones too. `text` is the running turn's; None if it runs
+    elsewhere, and is asked to stop there first: only who runs it knows all that was shown of it."""
 
-    text: str = ""
+    text: str | None = ""
 
 
 Command: TypeAlias = Send | Cancel | UseTool | End | Settle | Close
@@ -381,8 +382,6 @@ def _settle(state: State, settle: Settle, now: float) -> tuple[Record, ...]:
     running = state.running
     if running is None or running.turn_id != settle.orphan:
         return ()
-    if running.cancelling:
-        return (_cancelled(running.message, now, settle.text),)
     return (
         Failed(
             turn_id=running.turn_id,
@@ -396,8 +395,13 @@ def _settle(state: State, settle: Settle, now: float) -> tuple[Record, ...]:
 
 
 def _close(state: State, close: Close, now: float) -> tuple[Record, ...]:
-    ended = [] if state.running is None else [_cancelled(state.running.message, now, close.text)]
-    return (*ended, *(_cancelled(message, now) for message in state.waiting))
+    ended: list[Record] = [_cancelled(message, now) for message in state.waiting]
+    running = state.running
+    if running is not None and close.text is not None:
+        ended.insert(0, _cancelled(running.message, now, close.text))
+    elif running is not None and not running.cancelling:
+        ended.append(CancelRequested(running.turn_id, now))
+    return tuple(ended)
 
 
 def _cancelled(message: Message, now: float, text: str = "") -> Response:

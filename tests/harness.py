@@ -87,8 +87,8 @@ class Script:
 
 
 class Client:
-    """One client's line, in memory. Every frame that comes is folded into the transcript of its session, which raises
-    if the protocol is broken."""
+    """One client's line, in memory. Every frame that comes is folded into the transcript of its session,
+    which raises if the protocol is broken."""
 
     batch = False
 
@@ -100,6 +100,7 @@ class Client:
         self.close_code: int | None = None
         self.broken: BaseException | None = None
         """The first frame that broke the protocol."""
+        self._detaching: dict[str, list[str]] = {}
         self._came = asyncio.Condition()
         self._open = asyncio.Event()
         self._open.set()
@@ -123,6 +124,10 @@ class Client:
 
     def _take(self, frame: frames.ServerFrame) -> None:
         self.frames.append(frame)
+        if isinstance(frame, frames.Ok) and frame.ref in self._detaching:
+            for detached in self._detaching.pop(frame.ref):
+                if detached in self.transcripts:
+                    self.transcripts[detached].detach()
         session_id = getattr(frame, "session_id", None)
         if session_id is None:
             return
@@ -155,6 +160,8 @@ class Client:
 
     def put(self, type: str, **fields: Any) -> None:  # noqa: A002
         """Send a frame."""
+        if type == "detach" and "ref" in fields:
+            self._detaching[fields["ref"]] = fields["session_ids"]
         self.line.receive(codec.encode({"type": type, **fields}))
 
     async def until(self, condition: Callable[[frames.ServerFrame], bool]) -> frames.ServerFrame:

@@ -109,24 +109,25 @@ def history(
 ) -> Page:
     """See `Store.history`."""
     log = log_of(database, key)
+    newest_first = direction == "before"
+    as_of_place = place(log, LAST if as_of is None else as_of)
+    after, before = log.begin, min(as_of_place + 1, log.end)
+    if position is not None and newest_first:
+        before = min(before, place(log, position))
+    elif position is not None:
+        after = place(log, position)
     bounds = {
-        "after": log.begin,
-        "before": log.end,
-        "as_of": place(log, LAST if as_of is None else as_of),
-        "later": -math.inf,
-        "earlier": math.inf,
+        "after": after,
+        "before": before,
+        "as_of": as_of_place,
+        "later": -math.inf if time is None or newest_first else time,
+        "earlier": time if time is not None and newest_first else math.inf,
     }
-    bounds["before"] = min(bounds["before"], bounds["as_of"] + 1)
-    if position is not None:
-        there = place(log, position)
-        bounds[direction] = min(bounds["before"], there) if direction == "before" else there
-    if time is not None:
-        bounds["earlier" if direction == "before" else "later"] = time
-    query = _NEWEST_FIRST if direction == "before" else _OLDEST_FIRST
+    query = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
     rows = database.connection.execute(query, bounds)
     messages, has_more = within(_said(database, rows), limit, max_bytes)
     rows.close()
-    return Page(messages[::-1] if direction == "before" else messages, has_more)
+    return Page(messages[::-1] if newest_first else messages, has_more)
 
 
 def _said(database: Database, rows: sqlite3.Cursor) -> Iterator[tuple[int, Said]]:

@@ -73,7 +73,10 @@ class Worker:
         loop, calls = asyncio.get_running_loop(), Calls()
         opened: asyncio.Future[None] = loop.create_future()
         closed: asyncio.Future[None] = loop.create_future()
-        Thread(target=self._main, args=(loop, make, calls, opened, closed), name="sqlite").start()
+        # Not waited for if the interpreter ends without `close`: to the file that is a crash like any other.
+        Thread(
+            target=self._main, args=(loop, make, calls, opened, closed), name="sqlite", daemon=True
+        ).start()
         try:
             await opened
         except BaseException:

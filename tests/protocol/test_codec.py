@@ -277,7 +277,7 @@ def test_the_head_takes_no_deeper_cursor_for_the_frames_own() -> None:
 
 
 def test_the_head_of_a_refusal_has_no_cursor() -> None:
-    refused = frames.Error(',"cursor":"e.1.0"', "bad_frame", False)
+    refused = frames.Error(content=',"cursor":"e.1.0"', code="bad_frame", retryable=False)
     assert head(encode(refused)) == ("error", None)
 
 
@@ -312,10 +312,10 @@ def test_a_spliced_delta_is_what_plain_encoding_would_be(content: str, session_i
 def test_a_refusal_is_told_with_all_that_is_known_of_it() -> None:
     refused = Refused("session_closed", "It is closed.", session_id="s", ref="r", turn_id="t", expires_at=5.0)
     assert error_frame(refused) == frames.Error(
-        "It is closed.", "session_closed", False, session_id="s", turn_id="t", ref="r", expires_at=5.0
+        content="It is closed.", code="session_closed", retryable=False, session_id="s", turn_id="t", ref="r", expires_at=5.0
     )
     assert error_frame(Refused("queue_full", "Wait.", limit=16)) == frames.Error(
-        "Wait.", "queue_full", True, retry_after_ms=TABLE["queue_full"].retry_after_ms, limit=16
+        content="Wait.", code="queue_full", retryable=True, retry_after_ms=TABLE["queue_full"].retry_after_ms, limit=16
     )
 
 

@@ -75,7 +75,13 @@ def response(
 
 def failed(cursor: str, partial: str, turn: str = "t", code: str = "agent_failed") -> frames.Error:
     return frames.Error(
-        "It broke.", code, True, cursor=cursor, session_id="s", turn_id=turn, partial=partial or None
+        content="It broke.",
+        code=code,
+        retryable=True,
+        cursor=cursor,
+        session_id="s",
+        turn_id=turn,
+        partial=partial or None,
     )
 
 
@@ -440,7 +446,7 @@ def test_turns_never_told_of_are_not_shown_once_all_before_the_oldest_was_replac
         frames.Token(1.0),
         frames.Goaway("restart", 1_000),
         frames.CommandResult("stop", "Stopped.", "s"),
-        frames.Error("Too many wait.", "queue_full", True, session_id="s", turn_id="t", ref="r"),
+        frames.Error(content="Too many wait.", code="queue_full", retryable=True, session_id="s", turn_id="t", ref="r"),
     ],
 )
 def test_answers_and_frames_of_the_connection_change_nothing_whenever_they_come(frame: Frame) -> None:
@@ -501,7 +507,7 @@ FORBIDDEN: dict[str, tuple[Sequence[Frame], Frame, str]] = {
     "the end of a turn never shown": ((attached(),), response(at(2), ""), "whose message was not shown"),
     "the end of no turn": (
         HALFWAY,
-        frames.Error("x", "internal", True, cursor=at(3), session_id="s"),
+        frames.Error(content="x", code="internal", retryable=True, cursor=at(3), session_id="s"),
         "whose message was not shown",
     ),
     "two ends": (ANSWERED, response(at(4), "hello"), "after it was over"),

@@ -91,25 +91,23 @@ async def test_a_call_that_fails_half_way_spoils_none_of_those_it_shared_a_commi
 async def test_a_loop_that_never_idles_stands_still_until_an_append_is_done(path: Path) -> None:
     store, loop = SqliteStore(path), asyncio.get_running_loop()
     busy, passes = True, 0
-    took: list[int] = []
 
     def spin() -> None:
         nonlocal passes
         passes += 1
+        sum(range(5000))
         if busy:
             loop.call_soon(spin)
 
     async with store.open("n", NOW), asyncio.timeout(5):
         head = await store.create(info(), "t")
         spin()
-        for n in range(200):
-            before = passes
+        for n in range(1000):
             head = await store.append(KEY, head, f"tag{n}", [Event("k", n, NOW)])
-            took.append(passes - before)
         busy = False
-    assert head.seq == 200
-    # The rest may have been waiting for the disk, or for the machine.
-    assert sorted(took)[100] <= 4
+    assert head.seq == 1000
+    # Two passes each, and a few more where the disk took its time; a starved thread lets thousands go by.
+    assert passes < 10 * 1000
 
 
 async def test_what_is_queued_when_the_store_closes_is_written(path: Path) -> None:
