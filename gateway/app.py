@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from protocol.errors import Refused, code_of_status
 
-from .endpoints import operations
+from .endpoints import agents, frames, messages, operations, pages, sessions, sse
 from .endpoints.websocket import Receive, Send, websocket
-from .http import Api, check_origin, error_response, headers_of, request_id
-from .interfaces import Agent, Authenticator, Store
+from .http import Api, check_origin, error_response, headers_of, refusal_of, request_id
+from .interfaces import Agent, Authenticator, NoSession, Store, Unavailable
 from .runtime import Runtime
 from .settings import Settings
 from .supervisor import Supervisor
@@ -27,6 +27,7 @@ __all__ = ["Gateway", "gateway_app"]
 
 logger = structlog.get_logger("gateway.http")
 
+_ENDPOINTS = (pages, sse, frames, agents, messages, sessions, operations)
 _AGENT_SOCKET = re.compile(r"/api/agents/([^/]+)/ws/?")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -39,8 +40,14 @@ class Gateway:
         self._api = api
         self._running = False
         self._http = Starlette(
-            routes=[*operations.routes(api)],
-            exception_handlers={HTTPException: _http_error, Refused: _refused, Exception: _bug},
+            routes=[route for endpoint in _ENDPOINTS for route in endpoint.routes(api)],
+            exception_handlers={
+                HTTPException: _http_error,
+                Refused: _refused,
+                NoSession: _refused,
+                Unavailable: _refused,
+                Exception: _bug,
+            },
         )
 
     @property
@@ -122,9 +129,9 @@ class Gateway:
             await self._http(scope, receive, send_with_id)
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refused)
-    return error_response(refusal)
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused | NoSession | Unavailable)
+    return error_response(refusal_of(error))
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

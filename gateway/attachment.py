@@ -58,7 +58,7 @@ class Round:
 class Attachment(Reader):
     """A reader whose owner is a connection."""
 
-    __slots__ = ("connection", "deficit", "gone", "round", "session")
+    __slots__ = ("after", "connection", "deficit", "gone", "round", "session")
 
     def __init__(self, connection: Owner, session: Session, seq: int, offset: int = 0) -> None:
         super().__init__(session.log, connection, seq, offset)
@@ -68,6 +68,8 @@ class Attachment(Reader):
         self.deficit = 0
         """Bytes it may still send before it is the others' turn; below zero after a frame larger than its
         share."""
+        self.after = 0
+        """How many control frames go before its `opening`: those that were put before it."""
         self.gone = False
         """Not followed any more."""
         self.round: Round | None = None

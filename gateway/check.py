@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from time import time
 
 from .interfaces import Agent, AgentError, StoreError
-from .load import DEFAULT as DEFAULT_AGENTS
 from .load import BadSpec, load_agents
 from .run import CannotStart, load_store, say_bad_spec
 from .runtime import new_id
-from .settings import DEFAULT, OPTIONS, Settings
+from .settings import OPTIONS, Settings
 
 __all__ = ["check"]
 
@@ -25,14 +24,12 @@ async def check(
     """Say all of it line by line, without secrets. Is everything well?"""
     for line in _table(settings, origins):
         say(line)
-    for name in sorted(environ):
-        if name.startswith("GATEWAY_") and name not in _VARIABLES:
-            say(f"{name} is none of these, and does nothing.")
+    for name in sorted(environ.keys() - _VARIABLES):
+        if name.startswith("GATEWAY_"):
+            say(f"{name} is none of these settings, and does nothing.")
     say("")
-    well = await _check_store(settings, say)
-    for spec in settings.agents or DEFAULT_AGENTS:
-        well = await _check_agent(spec, say) and well
-    return well
+    store_is_well = await _check_store(settings, say)
+    return await _check_agents(settings, say) and store_is_well
 
 
 _VARIABLES = {option.variable for option in OPTIONS.values()} | {"GATEWAY_TOKEN"}
@@ -40,12 +37,53 @@ _VARIABLES = {option.variable for option in OPTIONS.values()} | {"GATEWAY_TOKEN"
 
 def _table(settings: Settings, origins: Mapping[str, str]) -> list[str]:
     shown = {name: option.show(getattr(settings, name)) or "–" for name, option in OPTIONS.items()}
-    wide, wider = max(map(len, shown)), min(40, max(map(len, shown.values())))
-    return [
-        f"{name:{wide}}  {value:{wider}}  {_origin(name, origins[name])}" for name, value in shown.items()
-    ]
+    wide = max(map(len, shown))
+    wider = min(40, max(map(len, shown.values())))
+    return [f"{name:{wide}}  {value:{wider}}  {origins[name]}" for name, value in shown.items()]
 
 
-def _origin(name: str, origin: str) -> str:
-    """Where it came from; of a default also how it could be set."""
-    return f"{DEFAULT}, {OPTIONS[name].variable}" if origin == DEFAULT else origin
+async def _check_store(settings: Settings, say: Callable[[str], None]) -> bool:
+    where = OPTIONS["store"].show(settings.store)
+    try:
+        store = load_store(settings)
+        async with store.open(new_id(), time()):
+            say(f"store {where}: well; what it acknowledged survives: {_SURVIVES[store.durability]}")
+    except (CannotStart, StoreError) as error:
+        say(f"store {where}: not well: {error}")
+        return False
+    return True
+
+
+_SURVIVES = {
+    "memory": "nothing",
+    "process": "a crash of the gateway",
+    "disk": "a loss of power",
+    "replicated": "the loss of a machine",
+}
+
+
+async def _check_agents(settings: Settings, say: Callable[[str], None]) -> bool:
+    try:
+        agents = load_agents(settings.agents)
+    except BadSpec as error:
+        say(say_bad_spec(error))
+        return False
+    return all([await _check_agent(name, agent, say) for name, agent in agents.items()])
+
+
+async def _check_agent(name: str, agent: Agent, say: Callable[[str], None]) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            answer = await agent.check()
+    except TimeoutError:
+        answer, well = f"no answer within {_PATIENCE:g} s", False
+    except AgentError as error:
+        answer, well = error.content, False
+    except Exception as error:
+        answer, well = f"{type(error).__name__}: {error}", False
+    else:
+        well = True
+    finally:
+        await agent.aclose()
+    say(f"agent {name}: {'well' if well else 'not well'}: {answer}")
+    return well

@@ -1,10 +1,11 @@
-"""What the HTTP endpoints share: who may knock, request ids, bodies, error shapes, paging."""
+"""What the HTTP endpoints share: who may knock, request ids, bodies, what is asked of sessions, error shapes,
+paging."""
 
 from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,26 +13,42 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from protocol import frames
 from protocol.codec import encode
 from protocol.errors import Refused
+from protocol.ids import check_agent_name
+from protocol.session import Cancel, Send
 
 from .auth import Identity, authenticate, credentials, identify
-from .interfaces import Authenticator
+from .interfaces import Authenticator, Key, NoSession, Unavailable
+from .session import CREATE
 from .supervisor import Supervisor
 
 __all__ = [
     "Api",
     "check_origin",
     "error_response",
+    "flag",
     "headers_of",
     "json_body",
     "json_response",
     "opaque",
+    "optional_body",
     "query_of",
+    "raw_body",
     "read_opaque",
+    "refusal_of",
     "request_id",
+    "retry_headers",
+    "route",
+    "whole_number",
 ]
+
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+"""What answers a request: its answer is itself an ASGI app, a `Response` mostly."""
 
 
 class Api:
@@ -52,6 +69,37 @@ class Api:
         """`identity`, of a Starlette request."""
         return await self.identity(request.headers, request.query_params)
 
+    def agent(self, name: str) -> str:
+        """`name`, if there is an agent of that name. Raises `Refused`."""
+        if check_agent_name(name) not in self.runtime.agents:
+            raise Refused("agent_not_found", f"There is no agent {name!r}.")
+        return name
+
+    async def send(self, key: Key, message: frames.Send, request_id: str | None) -> frames.Ok:
+        """Leave a message with its session: the turn runs, whatever becomes of the caller. Raises
+        `Refused`."""
+        if self.runtime.draining:
+            raise Refused("draining", "The gateway stops; send it again to the next one.")
+        command = Send(
+            turn_id=message.turn_id or self.runtime.new_id(),
+            content=message.content,
+            on_busy=message.on_busy or "enqueue",
+            replaces=message.replaces,
+            metadata=message.metadata,
+        )
+        async with self.supervisor.opened(key, CREATE[message.create]) as session:
+            accepted = await session.asked(command, request_id)
+        return frames.Ok(
+            message.ref, key.session_id, accepted.turn_id, accepted.status, duplicate=accepted.duplicate
+        )
+
+    async def cancel(self, key: Key, turn_id: str | None, ref: str | None = None) -> frames.Ok:
+        """Stop that turn, or the one that runs; `turn_id` of the answer is None if none did. Raises
+        `Refused`."""
+        async with self.supervisor.opened(key) as session:
+            accepted = await session.asked(Cancel(turn_id))
+        return frames.Ok(ref, key.session_id, accepted.turn_id)
+
 
 # ── Who may knock ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -69,8 +117,13 @@ def check_origin(headers: Mapping[str, str], allowed_hosts: tuple[str, ...], *, 
             "forbidden", f"This gateway does not answer to the host {name[:80]!r}; see --allow-host."
         )
     origin = headers.get("origin")
-    if changes and origin is not None and origin.partition("://")[2].lower() != host.lower():
+    if not changes:
+        return
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise Refused("forbidden", f"Pages of {origin[:80]} may not talk to this gateway.")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        # A picture or a link of another page's is fetched without an Origin.
+        raise Refused("forbidden", "Pages of another origin may not talk to this gateway.")
 
 
 def host_name(host: str) -> str:
@@ -90,6 +143,15 @@ def is_loopback(name: str) -> bool:
 
 
 # ── Requests ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def route(path: str, **endpoints: Endpoint) -> Route:
+    """One path, and what answers each method: `route("/things", GET=list_things, POST=add_thing)`."""
+
+    async def endpoint(request: Request) -> ASGIApp:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, endpoint, methods=[*endpoints])
 
 
 def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
@@ -139,6 +201,22 @@ async def json_body(request: Request, limit: int) -> dict[str, Any]:
     return body
 
 
+async def optional_body(request: Request, limit: int) -> dict[str, Any]:
+    """`json_body`, or an empty object if there is no body at all. Raises `Refused`."""
+    length = request.headers.get("content-length", "0")
+    if length == "0" and "transfer-encoding" not in request.headers:
+        return {}
+    return await json_body(request, limit)
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """A yes or no of the query, no if it is not there. Raises `Refused` with what is allowed."""
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise Refused("bad_request", f"{name}: expected true or false, got {text[:20]!r}.")
+    return text == "true"
+
+
 # ── Answers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -157,8 +235,21 @@ def error_response(refusal: Refused) -> Response:
     }
     if refusal.session_id is not None:
         body["session_id"] = refusal.session_id
+    if refusal.turn_id is not None:
+        body["turn_id"] = refusal.turn_id
     body |= refusal.details
     return json_response(body | retry_fields(refusal), refusal.status, retry_headers(refusal))
+
+
+def refusal_of(error: Refused | NoSession | Unavailable) -> Refused:
+    """What a caller is told of a store that does not answer, or that knows no such session."""
+    match error:
+        case Refused():
+            return error
+        case NoSession():
+            return Refused("session_not_found", "There is no such session.")
+        case Unavailable():
+            return Refused("store_unavailable", "The store does not answer; try again.")
 
 
 def retry_fields(refusal: Refused) -> dict[str, Any]:

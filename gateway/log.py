@@ -78,9 +78,8 @@ class Log:
     def start(self, epoch: str, seq: int) -> None:
         """Take up the log as the store has it."""
         self.epoch = epoch
-        self.seq = self.base = seq
-        self._kept.clear()
-        self._bytes = 0
+        self.seq = seq
+        self._forget()
 
     def append(self, record: Record, tail_bytes: int) -> None:
         """The next record is durable: tell the readers. Of what they have not been sent, at most about
@@ -101,7 +100,7 @@ class Log:
             case _:
                 pass
         if not self.readers:
-            self.base = self.seq
+            self._forget()
             return
         shared = codec.Shared(record, self.session_id)
         self._kept.append((record, shared))
@@ -160,7 +159,11 @@ class Log:
         """Forget the records that every reader has been sent, once nothing runs. Cheap, and only worth it
         when a few readers are left to ask."""
         if self._kept and len(self.readers) <= 16 and all(reader.seq == self.seq for reader in self.readers):
-            self.base = self.seq
+            self._forget()
+
+    def _forget(self) -> None:
+        self.base = self.seq
+        if self._kept:
             self._kept = []
             self._bytes = 0
 

@@ -98,7 +98,7 @@ def load_store(settings: Settings) -> Store:
     """The store that `settings` name; it is not opened yet. Raises `CannotStart`."""
     place, _, query = settings.store.partition("?")
     if place == "memory:" and not query:
-        return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)
+        return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)  # type: ignore[return-value]
     file = place.removeprefix("sqlite:///")
     if file in ("", place) or query not in _SYNCHRONOUS:
         shown = OPTIONS["store"].show(settings.store)
@@ -106,7 +106,7 @@ def load_store(settings: Settings) -> Store:
             f"The store {shown} means nothing; allowed is sqlite:///FILE (an absolute path makes it four "
             "slashes), sqlite:///FILE?synchronous=full, or memory:."
         )
-    return SqliteStore(
+    return SqliteStore(  # type: ignore[return-value]
         file,
         synchronous_full=_SYNCHRONOUS[query],
         keep_days=settings.keep_days,

@@ -536,6 +536,8 @@ class Session:
         if self.state.running is not None and self.answer is None:
             await self._decide(Close(text=None), item)
             await self._end_elsewhere()
+        if self.log.text is not None:
+            self.log.text.close()  # from here on its end is decided, and nobody may be shown more than that says
         await self._decide(Close(), item)
         try:
             await self._runtime.store.delete(self.key, self._runtime.now())

@@ -294,8 +294,8 @@ class Supervisor:
 
     async def drain(self) -> None:
         """Take no more, tell the clients, and give running turns `drain_timeout` seconds to end by
-        themselves; what then still runs ends as interrupted, with its text. Then the lines are closed: a server
-        that waits for its requests would wait for every stream. Safe to call twice."""
+        themselves; what then still runs ends as interrupted, with its text. Then the lines are closed: a
+        server that waits for its requests would wait for every stream. Safe to call twice."""
         if self.runtime.draining:
             return
         self.runtime.draining = True

@@ -49,6 +49,8 @@ class Writer:
     __slots__ = (
         "_control",
         "_control_bytes",
+        "_control_put",
+        "_control_sent",
         "_owner",
         "_parked",
         "_ready",
@@ -73,6 +75,8 @@ class Writer:
         self._ready: deque[Attachment] | None = None
         self._control: deque[bytes] | None = None
         self._control_bytes = 0
+        self._control_put = 0
+        self._control_sent = 0
         self._room: asyncio.Event | None = None
         self._writing = False
         self._parked: asyncio.Future[bool] | None = None
@@ -89,6 +93,7 @@ class Writer:
         if self._control is None:
             self._control = deque()
         self._control.append(data)
+        self._control_put += 1
         self._control_bytes += len(data)
         self._wake()
 
@@ -98,6 +103,8 @@ class Writer:
             return
         if self._ready is None:
             self._ready = deque()
+        if attachment.opening is not None:
+            attachment.after = self._control_put
         self._ready.append(attachment)
         self._wake()
 
@@ -195,9 +202,17 @@ class Writer:
         room, quantum, max_delta = settings.batch_bytes, settings.quantum_bytes, settings.max_delta_chars
         ready = self._ready
         size = self._fill_control(out, quantum if ready else room)
+        early = 0
         while ready and size < room:
             attachment = ready.popleft()
             if attachment.gone:
+                continue
+            if attachment.opening is not None and attachment.after > self._control_sent:
+                # The ok of a detach goes before the attached of what was attached again after it.
+                ready.append(attachment)
+                early += 1
+                if early > len(ready):
+                    break
                 continue
             attachment.deficit += quantum
             if attachment.deficit <= 0:
@@ -226,6 +241,7 @@ class Writer:
         while control and size < room:
             frame = control.popleft()
             out.append(frame)
+            self._control_sent += 1
             size += len(frame)
         self._control_bytes -= size
         if size and not self.full:

@@ -36,6 +36,8 @@ class Said:
         self.pieces: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
         self.text = ""
         """What was put in so far."""
+        self.last = False
+        """Its end was put in."""
         self.closed = asyncio.Event()
         """The agent was stopped, or came to its end."""
 
@@ -45,9 +47,11 @@ class Said:
         self.pieces.put_nowait(piece)
 
     def end(self) -> None:
+        self.last = True
         self.pieces.put_nowait(None)
 
     def fail(self, error: BaseException | None = None) -> None:
+        self.last = True
         self.pieces.put_nowait(error or AgentError("It went wrong."))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from tests.bench.measures import MEASURES, Figures, Measure
-from tests.bench.process import LOAD_CORE, running
+from tests.bench.process import LOAD_CORE, foreign_cpu, running
 from tests.bench.report import Results, publish
 from tests.bench.subjects import SUBJECTS, Run
 
@@ -82,10 +82,16 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.sched_setaffinity(0, {LOAD_CORE})
-    start = time.monotonic()
+    start, foreign = time.monotonic(), foreign_cpu()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         results, failures = runner.run(take_all(int(os.environ.get("BENCH_ROUNDS", "5"))))
-    publish(results, time.monotonic() - start, Path(f"bench-results/{time.strftime('%Y%m%d-%H%M%S')}.json"))
+    seconds = time.monotonic() - start
+    publish(
+        results,
+        seconds,
+        (foreign_cpu() - foreign) / seconds,
+        Path(f"bench-results/{time.strftime('%Y%m%d-%H%M%S')}.json"),
+    )
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

@@ -59,6 +59,14 @@ class ServerProcess:
         window.busy = (time.process_time() - load) / window.seconds * 100
 
 
+def foreign_cpu() -> float:
+    """CPU seconds that this machine has spent on anything but this process and the servers it has ended."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks[:8]
+    spent = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return spent - sum(os.times()[:4])
+
+
 def pin_to_server_core() -> None:
     os.sched_setaffinity(0, {SERVER_CORE})
 

@@ -123,11 +123,23 @@ def table(results: Results) -> Table:
     return grid
 
 
-def publish(results: Results, seconds: float, place: Path) -> None:
-    """Print the table, and write everything to `place`."""
+def publish(results: Results, seconds: float, foreign: float, place: Path) -> None:
+    """Print the table, and write everything to `place`.
+
+    `foreign` is what share of a core others have used. They do not only slow things down: a reader that is
+    held up makes a server merge its writes, and look fast.
+    """
     Console(width=130).print(table(results))
     place.parent.mkdir(exist_ok=True)
     rows = [judged(results, row) for row in ROWS]
-    data = {"machine": machine(), "seconds": round(seconds), "rows": rows, "rounds": results}
+    data = {
+        "machine": machine(),
+        "seconds": round(seconds),
+        "foreign": round(foreign, 3),
+        "rows": rows,
+        "rounds": results,
+    }
     place.write_bytes(json.format(json.encode(data), indent=1))
     print(f"{seconds:.0f} s; every round in {place}")
+    if foreign > 0.05:
+        print(f"Not a quiet machine: others used {foreign:.0%} of a core meanwhile. Do not trust the ratios.")

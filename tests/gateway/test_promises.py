@@ -142,6 +142,9 @@ class Promises(RuleBasedStateMachine):
 
     @rule(client=clients, session=sessions)
     def delete(self, client: int, session: str) -> None:
+        self.do(settle())
+        before = [said for said in self.script.turns if said.turn.session.session_id == session]
+
         async def step() -> None:
             supervisor = self.gateways[client % 2]
             try:
@@ -153,13 +156,13 @@ class Promises(RuleBasedStateMachine):
         self.do(step())
         self.note()
         self.deleted.add(session)
-        self.script.turns = [said for said in self.script.turns if said.turn.session.session_id != session]
+        self.script.turns = [said for said in self.script.turns if said not in before]
 
     # ── What agents do ───────────────────────────────────────────────────────────────────────────────────
 
     @property
     def open_turns(self) -> list[Said]:
-        return [said for said in self.script.turns if not said.closed.is_set()]
+        return [said for said in self.script.turns if not (said.last or said.closed.is_set())]
 
     @precondition(lambda self: self.open_turns)
     @rule(data=st.data(), pieces=st.lists(st.sampled_from(PIECES), max_size=6), wait=st.booleans())

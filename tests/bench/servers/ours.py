@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.app import gateway_app
-
 from gateway.interfaces import Store, Turn
 from gateway.serve import serve
 from gateway.settings import Settings

@@ -1,0 +1,7 @@
+from starlette.routing import Route
+
+from gateway.http import Api
+
+
+def routes(api: Api) -> list[Route]:
+    return []
