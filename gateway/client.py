@@ -21,20 +21,18 @@ from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 from anyio.abc import TaskGroup
 from msgspec import MsgspecError
 from msgspec.structs import replace
-from websockets.uri import parse_uri
 
 from protocol import codec, frames
 from protocol.errors import Refused
 from protocol.ids import check_agent_name, check_session_id
 
 from .client_feed import Lagged
-from .client_line import FINAL, Backoff, Line, LineClosed
+from .client_line import FINAL, Backoff, Line, LineClosed, socket_url
 from .client_session import Session
 from .client_turn import UNASKED, Turn, TurnFailed, refusal
 
@@ -49,6 +47,11 @@ RETRIED = ("store_unavailable", "overloaded", "draining", "rate_limited")
 ATTACH, HELLO = "attach", "hello"
 _CALM = 20.0
 """Seconds that a line must have lived for the next one to be tried at once."""
+
+
+def new_id() -> str:
+    """A fresh id, 96 random bits."""
+    return secrets.token_hex(12)
 
 
 class LineState(NamedTuple):
@@ -77,10 +80,10 @@ class Client:
         random: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
-        new_id: Callable[[], str] = partial(secrets.token_hex, 12),
+        new_id: Callable[[], str] = new_id,
         max_size: int = MAX_REPLY,
     ) -> None:
-        self.url = _socket_url(url)
+        self.url = socket_url(url)
         self.state = LineState("connecting")
         self.connected: frames.Connected | None = None
         """What the gateway said of itself, when a line was last opened."""
@@ -313,13 +316,3 @@ class Client:
     async def _after(self, seconds: float, again: Callable[[], None]) -> None:
         await self._sleep(seconds)
         again()
-
-
-def _socket_url(url: str) -> str:
-    """`http://host:8080/prefix` → `ws://host:8080/prefix/ws`. Raises `InvalidURI`."""
-    parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    path = parts.path.rstrip("/")
-    url = urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else f"{path}/ws", parts.query, ""))
-    parse_uri(url)
-    return url

@@ -7,15 +7,17 @@ import json
 from collections import deque
 from collections.abc import Callable
 from ssl import SSLCertVerificationError
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Response
+from websockets.uri import parse_uri
 
 from protocol import frames
 
-__all__ = ["FINAL", "Backoff", "Line", "LineClosed"]
+__all__ = ["FINAL", "Backoff", "Line", "LineClosed", "socket_url"]
 
 FINAL = {
     1000: "The gateway closed the line.",
@@ -190,3 +192,13 @@ class Line:
             content=content, code=code, retryable=close not in FINAL, retry_after_ms=after
         )
         return LineClosed(close, content, code)
+
+
+def socket_url(url: str) -> str:
+    """`http://host:8080/prefix` → `ws://host:8080/prefix/ws`. Raises `InvalidURI`."""
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    path = parts.path.rstrip("/")
+    url = urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else f"{path}/ws", parts.query, ""))
+    parse_uri(url)
+    return url

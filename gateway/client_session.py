@@ -234,8 +234,7 @@ class Session:
         self._ready.set()
         for turn in self.pending:
             turn.fail(error)
-        for feed in self._watchers:
-            feed.close(error)
+        pass
 
     # ── Turns ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,6 +30,7 @@ from .supervisor import Supervisor
 __all__ = [
     "Api",
     "check_origin",
+    "error_body",
     "error_response",
     "flag",
     "headers_of",
@@ -226,6 +227,11 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
 
 
 def error_response(refusal: Refused) -> Response:
+    """A refusal as the native routes answer it."""
+    return json_response(error_body(refusal), refusal.status, retry_headers(refusal))
+
+
+def error_body(refusal: Refused) -> dict[str, Any]:
     """A refusal in the native shape."""
     body: dict[str, Any] = {
         "error": refusal.content,
@@ -237,8 +243,9 @@ def error_response(refusal: Refused) -> Response:
         body["session_id"] = refusal.session_id
     if refusal.turn_id is not None:
         body["turn_id"] = refusal.turn_id
-    body |= refusal.details
-    return json_response(body | retry_fields(refusal), refusal.status, retry_headers(refusal))
+    if refusal.retry_after_ms is not None:
+        body["retry_after_ms"] = refusal.retry_after_ms
+    return body | refusal.details
 
 
 def refusal_of(error: Refused | NoSession | Unavailable) -> Refused:
@@ -250,11 +257,6 @@ def refusal_of(error: Refused | NoSession | Unavailable) -> Refused:
             return Refused("session_not_found", "There is no such session.")
         case Unavailable():
             return Refused("store_unavailable", "The store does not answer; try again.")
-
-
-def retry_fields(refusal: Refused) -> dict[str, Any]:
-    """`retry_after_ms`, if the refusal has one."""
-    return {} if refusal.retry_after_ms is None else {"retry_after_ms": refusal.retry_after_ms}
 
 
 def retry_headers(refusal: Refused) -> dict[str, str]:
@@ -275,7 +277,7 @@ def opaque(*position: str | float) -> str:
     return urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 
-def read_opaque(text: str, *kinds: type) -> tuple[Any, ...]:
+def read_opaque(text: str, *kinds: Any) -> tuple[Any, ...]:
     """The inverse of `opaque`. Raises `Refused`, if this is none of ours."""
     try:
         data = urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -64,8 +64,12 @@ class Stream:
     async def send(self, frames: list[bytes]) -> None:
         if self._closed:
             raise ConnectionError
-        body = b"".join([self.show(frame) for frame in frames])
-        if body:
+        shown = []
+        for frame in frames:
+            shown.append(self.show(frame))
+            if self.over:
+                break
+        if body := b"".join(shown):
             await self._write(body)
 
     async def close(self, code: int, reason: str) -> None:  # noqa: ARG002

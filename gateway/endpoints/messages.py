@@ -1,4 +1,5 @@
-"""`POST …/message` and `POST …/message/stream`: say something to an agent and get the answer, whole or in chunks.
+"""`POST …/message` and `POST …/message/stream`: say something to an agent, and get the answer whole or in
+chunks.
 
 Both follow the session like any client and show its frames in another shape; whoever stops listening stops
 nothing.
@@ -7,20 +8,21 @@ nothing.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, assert_never
+from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Identity
-from gateway.http import Api, error_response, json_body, json_response, route
+from gateway.http import Api, error_body, error_response, json_body, json_response, route
 from gateway.interfaces import Key
 from gateway.session import CREATE
 from gateway.stream import COMMENT, Stream, connected, ends
 from protocol import codec, frames
 from protocol.errors import Refused
-from protocol.records import Failed, Record, Response
+from protocol.records import Terminal
 from protocol.view import frame_of
 
 __all__ = ["routes"]
@@ -62,6 +64,8 @@ class Answer(Stream):
         if kind == "session" and ends(frame):
             return codec.error_frame(Refused("session_closed", "The session was deleted."))
         told = codec.decode_server_frame(frame)
+        if isinstance(told, frames.Error) and told.cursor is None:
+            return told  # this line asks for one thing only, and it was refused
         return told if getattr(told, "turn_id", None) == self._turn_id else None
 
     def names(self) -> dict[str, Any]:
@@ -115,7 +119,8 @@ class Whole(Answer):
 
 
 class Chunks(Answer):
-    """Server-sent events in OpenFang's words: `chunk`, `tool_use`, `tool_result`, then one `done` or `error`."""
+    """Server-sent events in OpenFang's words: `chunk`, `tool_use`, `tool_result`; one `done` or `error` ends
+    them."""
 
     __slots__ = ("_calls", "_shown")
 
@@ -144,8 +149,7 @@ class Chunks(Answer):
                 return (self._chunk(rest) if rest else b"") + self._done(ended)
             case frames.Error() as failed:
                 self.over = True
-                body = bytes(error_response(self.failure(failed)).body)
-                return b'event: error\ndata: {"done":true,"type":"error",%b\n\n' % body[1:]
+                return self._event("error", done=True, type="error", **error_body(self.failure(failed)))
             case _:
                 return b""
 
@@ -180,13 +184,13 @@ async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
     identity = await api.caller(request)
     agent = api.agent(request.path_params["agent"])
     body = await json_body(request, api.settings.max_body_bytes)
-    session_id = request.path_params.get("session_id")
-    message = _frame(api, body, session_id)
+    message = _frame(api, body, request.path_params.get("session_id"))
     if message.session_id is None:
         key = await api.supervisor.active(identity, agent)
     else:
         key = await api.supervisor.resolve(identity, message.session_id, agent)
-    return partial(_answer, api, identity, key, message, kind, request.state.request_id)
+    message = replace(message, turn_id=message.turn_id or api.runtime.new_id())
+    return partial(_answer, api, identity, key, message, kind)
 
 
 def _frame(api: Api, body: dict[str, Any], session_id: str | None) -> frames.Send:
@@ -195,11 +199,13 @@ def _frame(api: Api, body: dict[str, Any], session_id: str | None) -> frames.Sen
         raise Refused("bad_request", "message: expected a string, the text of the message.")
     if body.get("attachments"):
         raise Refused("bad_request", "attachments: this gateway takes none.")
-    fields = {name: body[name] for name in ("turn_id", "on_busy", "replaces", "create") if name in body}
+    fields: dict[str, Any] = {
+        name: body[name] for name in ("turn_id", "on_busy", "replaces", "create") if name in body
+    }
     sender = {name: body[name] for name in ("sender_id", "sender_name") if name in body}
-    metadata = body.get("metadata") or sender and {}
-    if isinstance(metadata, dict):
-        metadata = sender | metadata
+    metadata = body.get("metadata")
+    if sender and isinstance(metadata, dict | None):
+        metadata = sender | (metadata or {})
     fields |= {"type": "message", "content": body["message"], "session_id": session_id, "metadata": metadata}
     frame = codec.decode_client_frame(codec.encode(fields), api.supervisor.limits)
     assert isinstance(frame, frames.Send)
@@ -212,26 +218,16 @@ async def _answer(
     key: Key,
     message: frames.Send,
     kind: type[Answer],
-    request_id: str,
-    _: Scope,
+    scope: Scope,
     receive: Receive,
     send: Send,
 ) -> None:
     """Follow the session, then leave the message with it: so nothing of the answer is missed."""
-    turn_id = message.turn_id or api.runtime.new_id()
-    named = frames.Send(
-        message.content,
-        turn_id=turn_id,
-        on_busy=message.on_busy,
-        replaces=message.replaces,
-        metadata=message.metadata,
-        create=message.create,
-    )
-    async with connected(
-        api.supervisor, kind(send, key.session_id, turn_id), identity, receive
-    ) as connection:
+    turn_id = message.turn_id or ""
+    stream = kind(send, key.session_id, turn_id)
+    async with connected(api.supervisor, stream, identity, receive) as connection:
         await connection.follow(key, CREATE[message.create], None, 0)
-        ok = await api.send(key, named, request_id)
+        ok = await api.send(key, message, scope["state"]["request_id"])
         connection.put(ok)
         if ok.status in ("completed", "cancelled", "failed"):  # it was sent before
             connection.put(await _end_of(api, key, turn_id))
@@ -243,15 +239,16 @@ async def _end_of(api: Api, key: Key, turn_id: str) -> frames.ServerFrame:
     turn = await store.turn(key, turn_id)
     seq = 0 if turn is None else turn.seq
     while entries := await store.read(key, seq, 100, page_bytes):
-        for seq, record in entries:
-            if isinstance(record, Response | Failed) and record.turn_id == turn_id:
-                return _shown(record, key.session_id)
+        for entry in entries:
+            if isinstance(entry.record, Terminal) and entry.record.turn_id == turn_id:
+                return _shown(entry.record, key.session_id)
+        seq = entries[-1].seq
     raise Refused(
         "turn_not_found", "The turn is over, and its records are not kept any more.", turn_id=turn_id
     )
 
 
-def _shown(record: Record, session_id: str) -> frames.ServerFrame:
+def _shown(record: Terminal, session_id: str) -> frames.ServerFrame:
     frame = frame_of(record, session_id, "")
     assert frame is not None
     return frame

@@ -1,7 +1,44 @@
+"""The page at `/`, and its script and style: files of `gateway/web`, served as they are."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.resources import files
+
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.http import Api
+from gateway.http import Api, route
+
+__all__ = ["routes"]
+
+_PAGES = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
-def routes(api: Api) -> list[Route]:
-    return []
+def routes(_: Api) -> list[Route]:
+    """`/` and what it needs. Everything in it is addressed relatively, so that it works under any prefix."""
+    web = files("gateway") / "web"
+    return [
+        route(path, GET=partial(page, web.joinpath(name).read_bytes(), kind))
+        for path, (name, kind) in _PAGES.items()
+    ]
+
+
+async def page(body: bytes, kind: str, _: Request) -> Response:
+    """One file."""
+    return Response(body, headers=_HEADERS, media_type=kind)

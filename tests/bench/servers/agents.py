@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 TOKEN = "tok "
 
 
-async def answer(metadata: Mapping[str, Any]) -> AsyncIterator[str]:
+async def answer(metadata: Mapping[str, Any]) -> AsyncGenerator[str, None]:
     """The pieces of one turn."""
     if metadata.get("silent"):
         await asyncio.Event().wait()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from gateway.app import gateway_app
@@ -26,7 +26,7 @@ class BenchAgent:
 
     history = 0
 
-    def __call__(self, turn: Turn) -> AsyncIterator[str]:
+    def __call__(self, turn: Turn) -> AsyncGenerator[str, None]:
         return answer(turn.metadata)
 
     async def check(self) -> str:
