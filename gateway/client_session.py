@@ -234,7 +234,8 @@ class Session:
         self._ready.set()
         for turn in self.pending:
             turn.fail(error)
-        pass
+        for feed in self._watchers:
+            feed.close(error)
 
     # ── Turns ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -184,6 +184,7 @@ class Info(Struct, frozen=True, omit_defaults=True):
     key: Key
     created_at: float
     updated_at: float
+    """Moved by every append, to its last record's `created_at`, and by `label`."""
     label: str | None = None
     state: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
@@ -242,6 +243,16 @@ class Summary(NamedTuple):
     """How many messages its history shows."""
 
 
+class Place(NamedTuple):
+    """Where a session stands among all: they are listed in this order, backwards. Exact, since no two
+    sessions have one place."""
+
+    created_at: float
+    agent: str
+    user: str
+    session_id: str
+
+
 class Due(NamedTuple):
     """A session that some process must look after."""
 
@@ -285,6 +296,14 @@ class Unavailable(StoreError):
     tag."""
 
 
+class StoreUnusable(StoreError):
+    """The store cannot be opened. The sentence says why, and what to do about it."""
+
+
+class StoreInUse(StoreUnusable):
+    """The store belongs to one process, and another one has it open."""
+
+
 Direction: TypeAlias = Literal["before", "after"]
 
 
@@ -301,7 +320,8 @@ class Store(Protocol):
     machine."""
 
     def open(self, node: str, now: float) -> AbstractAsyncContextManager[None]:
-        """Use the store as process `node`. Entering migrates and locks; leaving flushes and releases.
+        """Use the store as process `node`. Entering migrates and locks, or raises `StoreUnusable`; leaving
+        flushes and releases.
 
         When a node is no longer open, the turns it ran become `orphaned`.
         """
@@ -318,7 +338,9 @@ class Store(Protocol):
     ) -> Head:
         """Make a session with these first records; all or nothing. Raises `SessionExists`, and `NoSession` if
         a tombstone stands and `over_tombstone` is not given. A session made again has a new epoch. `activate`
-        makes it its user's active session with that agent, in the same step."""
+        makes it its user's active session with that agent, in the same step. Repeated with the same `tag`
+        before anything was appended, it is answered with the first head. Of the records all is true that
+        `append` says."""
         ...
 
     async def load(self, key: Key) -> Loaded:
@@ -332,27 +354,33 @@ class Store(Protocol):
         tag: str,
         records: Sequence[Record],
         *,
-        text: str = "",
+        text: tuple[int, str] | None = None,
         info: Info | None = None,
     ) -> Head:
         """Append `records`, directly after `head` or not at all; durable on return; answers the new head.
 
-        In this order: a known `turn_id` among the messages is `Duplicate`; a head that already carries `tag`
-        means that an earlier try of this very append arrived, and is answered as that try would have been;
-        any other head than the one given is `Stale`. Raises `NoSession`; never creates a log.
+        In this order: a `turn_id` twice among its messages is a `ValueError`; no session is `NoSession`, for
+        an append never makes one; a head that already carries `tag` means that an earlier try of this very
+        append arrived, and is answered as that try would have been (only then: or its own messages would be
+        the duplicates); a known `turn_id` among the messages is `Duplicate`; any other head than the one
+        given is `Stale`.
 
-        `text` is the running turn's text that is not saved yet; it is written before the records, so that no
-        tool record ever lies beyond the saved text. A terminal record deletes its turn's segments. `info`, if
-        given, replaces the session's. The turn index follows the records: `message` waiting, `started`
-        running, `response` and `error` over; `message.replaces` marks that turn and all after it, up to this
-        message, replaced at this seq (the first such mark stays). Appends to different sessions share a
-        commit.
+        `text` is the running turn's text that may not be saved yet, and its offset in characters. It is
+        written as a segment is: what is there already is not written twice, and nothing is where it would
+        leave a gap. It comes before the records, so that no tool record ever lies beyond the saved text. A
+        terminal record deletes its turn's segments. `updated_at` becomes the last record's `created_at`. Of
+        `info`, if given, `state` and `metadata` replace the session's; the rest stays as the store has it,
+        since what the writer knows may be older than a `label`.
+
+        The turn index follows the records: `message` waiting, `started` running, `response` and `error` over;
+        `message.replaces` marks that turn and all after it, up to this message, replaced at this seq (the
+        first such mark stays). Appends to different sessions share a commit.
         """
         ...
 
     async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
         """Write segments, in one commit; one answer per segment. A segment of a turn that is not running is
-        not written. Text that is there already is not written twice."""
+        not written. Text that is there already is not written twice, and none that would leave a gap."""
         ...
 
     async def read(self, key: Key, seq: int, limit: int, max_bytes: int) -> list[Entry] | None:
@@ -391,9 +419,10 @@ class Store(Protocol):
         ...
 
     async def sessions(
-        self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
+        self, agent: str | None, user: str | None, limit: int, before: Place | None = None
     ) -> list[Summary]:
-        """Sessions by creation, newest first; `before` is the (created_at, session_id) to go on from."""
+        """Sessions of that agent and that user (None: of all), newest first, which is from the greatest
+        `Place` down; `before` is the place to go on from, exclusive."""
         ...
 
     async def summary(self, key: Key) -> Summary:
@@ -409,7 +438,7 @@ class Store(Protocol):
         ...
 
     async def label(self, key: Key, label: str | None, now: float) -> None:
-        """Name a session, or take the name away. Raises `NoSession`."""
+        """Name a session, or take the name away; `now` becomes its `updated_at`. Raises `NoSession`."""
         ...
 
     async def by_label(self, agent: str, user: str, label: str) -> Key | None:
@@ -458,6 +487,11 @@ class Transport(Protocol):
 
     batch: bool
     """The client takes several frames in one message."""
+
+    def send_nowait(self, frames: list[bytes]) -> bool:
+        """Send these frames, in order, if that can be done without waiting; False: nothing was sent, and
+        `send` has to. A line that always has to wait answers False."""
+        ...
 
     async def send(self, frames: list[bytes]) -> None:
         """Send these frames, in order; return when the line can take more. The one place where a writer

@@ -95,6 +95,23 @@ class Reader:
             out.append(self.opening)
             spent = len(self.opening)
             self.opening = None
+        text = self._text
+        if (
+            self._told_agent
+            and text is not None
+            and text is log.text
+            and self.seq == log.seq
+            and text.thought is None
+            and log.typing is None
+            and log.ended is None
+            and self.offset < text.length <= self.offset + max_delta
+            and not self._told_user
+        ):
+            # The way of nearly every delta: nothing but new text since the last time.
+            frame = text.delta(self.seq, self.offset, text.length)
+            self.offset = text.length
+            out.append(frame)
+            return spent + len(frame)
         while spent < budget:
             if self.seq == log.seq:
                 size = self._read_live(out, max_delta)

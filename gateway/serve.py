@@ -133,6 +133,8 @@ class Corked(WebSocketsSansIOProtocol):
 
     - `websocket.send` takes `utf8`, one message or a list of messages that are UTF-8 already. They are
       written at once, in one write, and `send` returns when the line can take more.
+    - `["send_nowait"](messages)` does the same as a plain call, if the line can take them now; otherwise it
+      answers False, and nothing was sent.
     - `["limit"](size)` hands the app at most `size` further bytes of what the peer sends, frame heads
       included, and then reads no more; `["limit"](None)`, or closing, reads on. If no message was whole
       within the limit, `receive` answers a `websocket.receive` with an empty `text` and `exceeded: True`.
@@ -154,6 +156,14 @@ class Corked(WebSocketsSansIOProtocol):
         if not self._held:
             self.transport.release(LIMIT)
 
+    def send_nowait(self, messages: list[bytes]) -> bool:
+        """The extension's `send_nowait`: write these text messages, if that needs no waiting."""
+        if not self.writable.is_set() or self.disconnected or self.close_sent or self.conn.state is not OPEN:
+            return False
+        self._write_messages(messages)
+        self.transport.flush()
+        return True
+
     # ── What uvicorn and the transport call ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -171,7 +181,8 @@ class Corked(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if not self.close_sent:  # the handshake was not refused, and the app's task has not begun yet
-            cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = {"limit": self.limit}
+            extension = {"limit": self.limit, "send_nowait": self.send_nowait}
+            cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = extension
 
     def data_received(self, data: bytes) -> None:
         if self._room is None:

@@ -306,9 +306,9 @@ class Session:
         runtime, text, head = self._runtime, self.log.text, self.head
         assert head is not None
         info = self._info_after(decision.records)
-        unsaved, upto = (
-            (text.unsaved(), text.length) if text is not None and self.answer is not None else ("", 0)
-        )
+        unsaved = None
+        if text is not None and self.answer is not None and text.saved < text.length:
+            unsaved = text.saved, text.unsaved()
         tag = runtime.new_id()
         delay = 0.05
         self._writing = True
@@ -328,8 +328,8 @@ class Session:
                     delay = min(delay * 2, 2.0)
         finally:
             self._writing = False
-        if text is not None:
-            text.mark_saved(upto)
+        if text is not None and unsaved is not None:
+            text.mark_saved(unsaved[0] + len(unsaved[1]))
         if info is not None:
             self.info = info
         self._take_over(new_head, decision.records)

@@ -36,7 +36,9 @@ class Text:
 
     __slots__ = (
         "_cached",
-        "_cached_at",
+        "_cached_seq",
+        "_cached_start",
+        "_cached_stop",
         "_codec",
         "_held",
         "_pieces",
@@ -68,7 +70,7 @@ class Text:
         self._held = ""
         self._whose = (epoch, session_id, turn_id)
         self._codec: codec.Delta | None = None
-        self._cached_at = (0, -1, -1)
+        self._cached_seq = self._cached_start = self._cached_stop = -1
         self._cached = b""
 
     def extend(self, piece: str) -> None:
@@ -98,6 +100,9 @@ class Text:
         stop = min(stop, self.length)
         if start >= stop:
             return ""
+        if (begin := start - self._starts[-1]) >= 0:  # who keeps up reads the newest piece
+            piece = self._pieces[-1]
+            return piece if begin == 0 and stop == self.length else piece[begin : stop - self._starts[-1]]
         first = bisect_right(self._starts, start) - 1
         last = bisect_right(self._starts, stop - 1, first) - 1
         begin = start - self._starts[first]
@@ -135,10 +140,9 @@ class Text:
 
     def delta(self, seq: int, start: int, stop: int) -> bytes:
         """Characters `start` to `stop` as a frame; encoded once for readers who stand at the same place."""
-        at = (seq, start, stop)
-        if self._cached_at != at:
-            self._cached_at = at
-            self._cached = self._encoder().text(seq, stop, self.slice(start, stop))
+        if self._cached_start != start or self._cached_stop != stop or self._cached_seq != seq:
+            self._cached_seq, self._cached_start, self._cached_stop = seq, start, stop
+            self._cached = (self._codec or self._encoder()).text(seq, stop, self.slice(start, stop))
         return self._cached
 
     def thought_delta(self, start: int, stop: int) -> bytes:

@@ -23,9 +23,6 @@ __all__ = ["Writer"]
 
 logger = structlog.get_logger("gateway.connection")
 
-_PARKED = 1.0
-"""Seconds after which a writer without work ends its task: an idle connection should not cost one."""
-
 
 class Owner(Protocol):
     """The connection."""
@@ -51,14 +48,14 @@ class Writer:
         "_control_bytes",
         "_control_put",
         "_control_sent",
+        "_loop",
         "_owner",
-        "_parked",
         "_ready",
         "_room",
         "_runtime",
         "_since",
         "_transport",
-        "_writing",
+        "_woken",
         "congested",
         "stopped",
     )
@@ -78,9 +75,10 @@ class Writer:
         self._control_put = 0
         self._control_sent = 0
         self._room: asyncio.Event | None = None
-        self._writing = False
-        self._parked: asyncio.Future[bool] | None = None
-        self._since = asyncio.get_running_loop().time()
+        self._woken = False
+        """It will write in the next pass, or writes."""
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
         """When the last write began (loop time)."""
 
     # ── What there is to write ───────────────────────────────────────────────────────────────────────────
@@ -128,7 +126,7 @@ class Writer:
         """Wait until everything is written, at most so long."""
         try:
             async with asyncio.timeout(seconds):
-                while self._writing and self._parked is None:
+                while self._woken and not self.stopped:
                     self._room = self._room or asyncio.Event()
                     await self._room.wait()
         except TimeoutError:
@@ -140,59 +138,57 @@ class Writer:
         self._control = self._ready = None
         self._control_bytes = 0
         self.make_room()
-        if self._parked is not None:
-            self._wake()
 
     def tick(self, now: float, heartbeat: float) -> bool:
-        """The wheel turned. Sends a sign of life if nothing was sent for `heartbeat` seconds, ends an idle
-        task, and answers whether the peer has taken nothing for too long."""
+        """The wheel turned. Sends a sign of life if nothing was sent for `heartbeat` seconds, and answers
+        whether the peer has taken nothing for too long."""
         quiet = now - self._since
         if self.congested:
             return quiet > self._runtime.settings.stuck_timeout
         if quiet > heartbeat * 0.9:
             self.control(frames.Pong())
-        elif quiet > _PARKED and self._parked is not None:
-            self._parked.set_result(False)
-            self._parked = None
         return False
 
     # ── Writing ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _wake(self) -> None:
-        if self._parked is not None:
-            self._parked.set_result(True)
-            self._parked = None
-        elif not self._writing:
-            self._writing = True
-            self._runtime.tasks.start_soon(self._write)
+        """Write in the next pass of the loop, with whatever else has news by then."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._write)
 
-    async def _write(self) -> None:
-        """The writer's task."""
-        loop = asyncio.get_running_loop()
+    def _write(self) -> None:
+        """Write what there is; as a plain call as long as the line takes it, else in a task."""
+        batch = [] if self.stopped else self._fill()
+        if not batch:
+            self._woken = False
+            self.make_room()
+            return
+        self._since = self._loop.time()
         metrics = self._runtime.metrics
+        metrics.batches += 1
+        metrics.frames_sent += len(batch)
+        if not self._transport.send_nowait(batch):
+            self._runtime.tasks.start_soon(self._wait_and_write, batch)
+        elif self._ready or self._control:
+            self._loop.call_soon(self._write)
+        else:
+            self._woken = False
+            self.make_room()
+
+    async def _wait_and_write(self, batch: list[bytes]) -> None:
+        """The writer's task, while the line cannot take what there is."""
         try:
-            while not self.stopped:
-                batch = self._fill()
-                if not batch:
-                    self.make_room()
-                    self._parked = loop.create_future()
-                    if not await self._parked:
-                        return
-                    continue
-                self._since = loop.time()
-                self.congested = True
-                await self._transport.send(batch)
-                self.congested = False
-                metrics.batches += 1
-                metrics.frames_sent += len(batch)
+            self.congested = True
+            await self._transport.send(batch)
         except ConnectionError:
             self._owner.lost()
         except Exception:
             logger.exception("writing failed")
             self._owner.lost()
-        finally:
-            self.congested = self._writing = False
-            self._parked = None
+        else:
+            self.congested = False
+            self._write()
 
     def _fill(self) -> list[bytes]:
         """The next batch: control frames first (a quantum while sessions wait), then a share of each ready

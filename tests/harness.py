@@ -112,6 +112,9 @@ class Client:
 
     # The transport's side
 
+    def send_nowait(self, batch: list[bytes]) -> bool:  # noqa: ARG002
+        return False
+
     async def send(self, batch: list[bytes]) -> None:
         for data in batch:
             assert not any(byte < 0x20 for byte in data)

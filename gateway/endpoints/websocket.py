@@ -32,19 +32,25 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 class Line:
     """A WebSocket as a transport. Every sign that the peer is gone becomes `ConnectionError`."""
 
-    __slots__ = ("_corked", "_send", "batch", "closed")
+    __slots__ = ("_cork", "_send", "batch", "closed")
 
-    def __init__(self, send: Send, corked: bool) -> None:
+    def __init__(self, send: Send, cork: Callable[[list[bytes]], bool] | None) -> None:
         self._send = send
-        self._corked = corked
+        self._cork = cork
+        """What the server below offers to send at once with; see `gateway.serve`."""
         self.batch = False
         self.closed = False
+
+    def send_nowait(self, frames: list[bytes]) -> bool:
+        if self._cork is None:
+            return False
+        return self._cork([b"\n".join(frames)] if self.batch and len(frames) > 1 else frames)
 
     async def send(self, frames: list[bytes]) -> None:
         if self.batch and len(frames) > 1:
             frames = [b"\n".join(frames)]
         try:
-            if self._corked:
+            if self._cork is not None:
                 await self._send({"type": "websocket.send", "utf8": frames})
             else:
                 for frame in frames:
@@ -69,7 +75,7 @@ async def websocket(
     await receive()  # websocket.connect
     headers, query = headers_of(scope), query_of(scope)
     cork = scope.get("extensions", {}).get(EXTENSION)
-    line = Line(send, cork is not None)
+    line = Line(send, None if cork is None else cork["send_nowait"])
     accept: Message = {"type": "websocket.accept", "subprotocol": None}
     if SUBPROTOCOL in scope.get("subprotocols", ()):
         accept["subprotocol"] = SUBPROTOCOL

@@ -14,8 +14,6 @@ from itertools import count, islice
 from secrets import token_hex
 from typing import Literal
 
-from msgspec.structs import replace
-
 from gateway.interfaces import (
     Direction,
     Due,
@@ -27,6 +25,7 @@ from gateway.interfaces import (
     Loaded,
     NoSession,
     Page,
+    Place,
     Said,
     Saved,
     Segment,
@@ -36,7 +35,7 @@ from gateway.interfaces import (
 )
 from gateway.stores.memory_catalog import Catalog, Ended, Graveyard
 from gateway.stores.memory_log import Log
-from protocol.history import DAY, new_turns, unsaved, within
+from protocol.history import DAY, new_turns, within
 from protocol.records import Entry, Record, encode_record
 
 __all__ = ["MemoryStore"]
@@ -94,6 +93,7 @@ class MemoryStore:
         activate: bool = False,
     ) -> Head:
         """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
+        new_turns(records)
         key = info.key
         if (there := self._logs.get(key)) is not None:
             if there.tag == tag:
@@ -101,7 +101,6 @@ class MemoryStore:
             raise SessionExists
         if (tombstone := self._graveyard.tombstone(key)) is not None and not over_tombstone:
             raise NoSession(*tombstone)
-        new_turns(records)
         bodies = [encode_record(record) for record in records]
         log = Log(f"{self._generation}x{next(self._incarnations)}", info)
         self._graveyard.clear(key)
@@ -119,22 +118,24 @@ class MemoryStore:
         tag: str,
         records: Sequence[Record],
         *,
-        text: str = "",
+        text: tuple[int, str] | None = None,
         info: Info | None = None,
     ) -> Head:
         """See `Store.append`."""
+        new = new_turns(records)
         log = self._log(key)
         if log.tag == tag:
             return log.head
-        for message in new_turns(records):
+        for message in new:
             if (known := log.known(message.turn_id)) is not None:
                 raise Duplicate(known)
         if log.head != head:
             raise Stale
         bodies = [encode_record(record) for record in records]
         if info is not None:
-            log.describe_as(info)
-        log.write(text)
+            log.keep_beside(info)
+        if text is not None:
+            log.write(*text)
         self._extend(log, tag, records, bodies)
         return log.head
 
@@ -217,7 +218,7 @@ class MemoryStore:
         return found[:2]
 
     async def sessions(
-        self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
+        self, agent: str | None, user: str | None, limit: int, before: Place | None = None
     ) -> list[Summary]:
         """See `Store.sessions`."""
         newest_first = self._catalog.newest_first(agent, user, before)
@@ -234,7 +235,7 @@ class MemoryStore:
     async def label(self, key: Key, label: str | None, now: float) -> None:
         """See `Store.label`."""
         log = self._log(key)
-        log.describe_as(replace(log.describe(), label=label, updated_at=now))
+        log.label, log.updated_at = label, now
 
     async def by_label(self, agent: str, user: str, label: str) -> Key | None:
         """See `Store.by_label`."""
@@ -274,8 +275,7 @@ class MemoryStore:
         if log is None:
             return Saved(None, False)
         running = log.running == segment.turn_id
-        if running and (fresh := unsaved(log.saved, segment.offset, segment.text)):
-            log.write(fresh)
+        if running and log.write(segment.offset, segment.text):
             self._changed(segment.key)
         return Saved(log.head, running)
 

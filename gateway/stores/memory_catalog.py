@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
-from gateway.interfaces import Key
+from gateway.interfaces import Key, Place
 from gateway.stores.memory_log import Log
 
 __all__ = ["Catalog", "Ended", "Graveyard"]
@@ -44,10 +44,8 @@ class Catalog:
         """The sessions with that id, of that user or of all."""
         return [key for key in self._same_id.get(session_id, ()) if user in (None, key.user)]
 
-    def newest_first(
-        self, agent: str | None, user: str | None, before: tuple[float, str] | None = None
-    ) -> Iterator[Log]:
-        """The logs of that agent and user (None: of all), older than `before` (created_at, session_id)."""
+    def newest_first(self, agent: str | None, user: str | None, before: Place | None = None) -> Iterator[Log]:
+        """The logs of that agent and user (None: of all) that come after `before`."""
         by_age = self._by_age if user is None else self._by_age_of_user.get(user, [])
         end = len(by_age) if before is None else bisect_left(by_age, before, key=_age)
         logs = (by_age[place] for place in range(end - 1, -1, -1))
@@ -85,12 +83,9 @@ class Graveyard:
         return [key for key in self._same_id.get(session_id, ()) if user in (None, key.user)]
 
 
-def _age(log: Log) -> tuple[float, str]:
-    return log.created_at, log.key.session_id
+def _age(log: Log) -> Place:
+    return Place(log.created_at, *log.key)
 
 
 def _remove(by_age: list[Log], log: Log) -> None:
-    place = bisect_left(by_age, _age(log), key=_age)
-    while by_age[place] is not log:
-        place += 1
-    del by_age[place]
+    del by_age[bisect_left(by_age, _age(log), key=_age)]

@@ -10,10 +10,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, json
-from msgspec.structs import replace
 
 from gateway.interfaces import Direction, Head, Info, KnownTurn, Said
-from protocol.history import Status, cut, outcome
+from protocol.history import Status, cut, outcome, unsaved
 from protocol.records import (
     Entry,
     Failed,
@@ -47,7 +46,7 @@ class Log:
     """A session. `records[0]` has the seq `first`; earlier ones were trimmed."""
 
     __slots__ = (
-        "_info",
+        "_beside",
         "_pieces",
         "_records",
         "_said",
@@ -63,14 +62,16 @@ class Log:
         "seq",
         "shown",
         "tag",
+        "updated_at",
         "waiting",
     )
 
     def __init__(self, epoch: str, info: Info) -> None:
         self.key = info.key
         self.created_at = info.created_at
+        self.updated_at = info.updated_at
         self.label = info.label
-        self._info = json.encode(info)
+        self.keep_beside(info)
         self.epoch = epoch
         self.seq = 0
         self.tag = ""
@@ -97,12 +98,11 @@ class Log:
         return self.running is not None or self.waiting > 0
 
     def describe(self) -> Info:
-        return json.decode(self._info, type=Info)
+        return Info(self.key, self.created_at, self.updated_at, self.label, *json.decode(self._beside))
 
-    def describe_as(self, info: Info) -> None:
-        """Replace what is known beside the log; whose it is and when it was made stay."""
-        self._info = json.encode(replace(info, key=self.key, created_at=self.created_at))
-        self.label = info.label
+    def keep_beside(self, info: Info) -> None:
+        """Take over the state and the metadata."""
+        self._beside = json.encode((info.state, info.metadata))
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,16 +112,19 @@ class Log:
         if bodies:
             self._records = self._records or []
             self._records.extend(bodies)
+            self.updated_at = records[-1].created_at
         for record in records:
             self.seq += 1
             self._index(record)
 
-    def write(self, text: str) -> None:
-        """Append to the running turn's text; without one, or without text, nothing happens."""
-        if text and self.running is not None:
+    def write(self, offset: int, text: str) -> bool:
+        """Add what is not there yet to the running turn's text, if one runs. Was there anything to add?"""
+        fresh = unsaved(self.saved, offset, text) if self.running is not None else ""
+        if fresh:
             self._pieces = self._pieces or []
-            self._pieces.append(text)
-            self.saved += len(text)
+            self._pieces.append(fresh)
+            self.saved += len(fresh)
+        return fresh != ""
 
     def abandon(self, node: str) -> None:
         """That node is gone, and does not run this log's turn any more even if one of its name comes back."""

@@ -23,17 +23,18 @@ from gateway.interfaces import (
     KnownTurn,
     Loaded,
     Page,
+    Place,
     Saved,
     Segment,
     Summary,
 )
 from gateway.stores import sqlite_find, sqlite_read, sqlite_rows, sqlite_trim, sqlite_write
-from gateway.stores.sqlite_file import BOOT_ID, Database, StoreInUse, StoreUnusable
+from gateway.stores.sqlite_file import BOOT_ID, Database
 from gateway.stores.sqlite_thread import Worker
 from protocol.history import DAY
 from protocol.records import Entry, Record
 
-__all__ = ["SqliteStore", "StoreInUse", "StoreUnusable"]
+__all__ = ["SqliteStore"]
 
 
 class SqliteStore:
@@ -105,7 +106,7 @@ class SqliteStore:
         tag: str,
         records: Sequence[Record],
         *,
-        text: str = "",
+        text: tuple[int, str] | None = None,
         info: Info | None = None,
     ) -> Head:
         """See `Store.append`."""
@@ -178,7 +179,7 @@ class SqliteStore:
         return await self._worker.do(sqlite_find.find, session_id, user)
 
     async def sessions(
-        self, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None = None
+        self, agent: str | None, user: str | None, limit: int, before: Place | None = None
     ) -> list[Summary]:
         """See `Store.sessions`."""
         return await self._worker.do(sqlite_find.sessions, agent, user, limit, before)

@@ -14,9 +14,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from secrets import token_hex
 
-from gateway.interfaces import StoreError
+from gateway.interfaces import StoreInUse, StoreUnusable
 
-__all__ = ["BOOT_ID", "MIGRATIONS", "Database", "StoreInUse", "StoreUnusable"]
+__all__ = ["BOOT_ID", "MIGRATIONS", "Database"]
 
 APPLICATION_ID = 0x54524B4C
 """`TRKL`, in the header of every file of ours."""
@@ -38,9 +38,9 @@ MIGRATIONS: Sequence[str] = (
     );
     CREATE UNIQUE INDEX session_key ON session (agent, user, session_id);
     CREATE INDEX session_id ON session (session_id, user);
-    CREATE INDEX session_age ON session (created_at, session_id);
-    CREATE INDEX session_age_of_agent ON session (agent, created_at, session_id);
-    CREATE INDEX session_age_of_user ON session (user, created_at, session_id);
+    CREATE INDEX session_age ON session (created_at, agent, user, session_id);
+    CREATE INDEX session_age_of_agent ON session (agent, created_at, user, session_id);
+    CREATE INDEX session_age_of_user ON session (user, created_at, agent, session_id);
     CREATE INDEX session_age_of_both ON session (agent, user, created_at, session_id);
     CREATE INDEX session_label ON session (agent, user, label, created_at, session_id)
         WHERE label IS NOT NULL;
@@ -69,14 +69,6 @@ MIGRATIONS: Sequence[str] = (
     """,
 )
 """What makes a file of version N out of one of version N - 1, from 1 on. Only ever added to."""
-
-
-class StoreUnusable(StoreError):
-    """The store cannot be opened. The sentence says why, and what to do about it."""
-
-
-class StoreInUse(StoreUnusable):
-    """Another process owns the file."""
 
 
 class Database:

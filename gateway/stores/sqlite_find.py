@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
-from gateway.interfaces import Due, Key, Summary
+from gateway.interfaces import Due, Key, Place, Summary
 from gateway.stores.sqlite_file import Database
 from gateway.stores.sqlite_rows import INFO, summary
 
 __all__ = ["active", "by_label", "due", "find", "sessions"]
+
+FIRST = Place(math.inf, "", "", "")
+"""Before the place of every session, as they are listed."""
 
 
 def find(database: Database, session_id: str, user: str | None) -> list[Key]:
@@ -24,15 +27,15 @@ def _find(database: Database, table: str, session_id: str, user: str | None) -> 
 
 
 def sessions(
-    database: Database, agent: str | None, user: str | None, limit: int, before: tuple[float, str] | None
+    database: Database, agent: str | None, user: str | None, limit: int, before: Place | None
 ) -> list[Summary]:
     """See `Store.sessions`."""
     named = {"agent": agent, "user": user}
     whose = "".join(f"{column} = ? AND " for column, value in named.items() if value is not None)
     rows = database.connection.execute(
-        f"SELECT {INFO} FROM session WHERE {whose} (created_at, session_id) < (?, ?) "
-        "ORDER BY created_at DESC, session_id DESC LIMIT ?",
-        (*(value for value in named.values() if value is not None), *(before or (math.inf, "")), limit),
+        f"SELECT {INFO} FROM session WHERE {whose} (created_at, agent, user, session_id) < (?, ?, ?, ?) "
+        "ORDER BY created_at DESC, agent DESC, user DESC, session_id DESC LIMIT ?",
+        (*(value for value in named.values() if value is not None), *(before or FIRST), limit),
     )
     return [summary(row) for row in rows]
 

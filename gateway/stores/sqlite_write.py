@@ -45,8 +45,6 @@ class Written(NamedTuple):
     records: Sequence[Record]
     bodies: Sequence[bytes]
     new: Sequence[Message]
-    label: str | None = None
-    updated_at: float = 0.0
     state: bytes | None = None
     """None: what is known beside the log stays."""
     metadata: bytes | None = None
@@ -57,8 +55,7 @@ def written(records: Sequence[Record], info: Info | None) -> Written:
     bodies = [encode_record(record) for record in records]
     if info is None:
         return Written(records, bodies, new_turns(records))
-    beside = json.encode(info.state), json.encode(info.metadata)
-    return Written(records, bodies, new_turns(records), info.label, info.updated_at, *beside)
+    return Written(records, bodies, new_turns(records), json.encode(info.state), json.encode(info.metadata))
 
 
 # ── Sessions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,7 +118,9 @@ def delete(database: Database, key: Key, now: float, status: Literal["closed", "
 # ── Their logs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def append(database: Database, key: Key, head: Head, tag: str, what: Written, text: str) -> Head:
+def append(
+    database: Database, key: Key, head: Head, tag: str, what: Written, text: tuple[int, str] | None
+) -> Head:
     """See `Store.append`."""
     log = log_of(database, key)
     if log.tag == tag:
@@ -131,12 +130,11 @@ def append(database: Database, key: Key, head: Head, tag: str, what: Written, te
             raise Duplicate(turn)
     if log.head != head:
         raise Stale
-    if text:
-        _write_text(database, log, text)
+    if text is not None:
+        _write_text(database, log, *text)
     if what.state is not None:
         database.connection.execute(
-            "UPDATE session SET updated_at = ?, label = ?, state = ?, metadata = ? WHERE id = ?",
-            (what.updated_at, what.label, what.state, what.metadata, log.id),
+            "UPDATE session SET state = ?, metadata = ? WHERE id = ?", (what.state, what.metadata, log.id)
         )
     return _extend(database, log, tag, what)
 
@@ -151,8 +149,11 @@ def _extend(database: Database, log: Log, tag: str, what: Written) -> Head:
     database.connection.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
     shown = sum(_index(database, log, at, record) for at, record in enumerate(what.records, first))
     seq = log.seq + len(rows)
+    updated_at = what.records[-1].created_at if rows else None
     database.connection.execute(
-        "UPDATE session SET seq = ?, tag = ?, shown = shown + ? WHERE id = ?", (seq, tag, shown, log.id)
+        "UPDATE session SET seq = ?, tag = ?, shown = shown + ?, updated_at = coalesce(?, updated_at) "
+        "WHERE id = ?",
+        (seq, tag, shown, updated_at, log.id),
     )
     return Head(log.epoch, seq, tag)
 
@@ -243,14 +244,17 @@ def _save(database: Database, segment: Segment) -> Saved:
     return Saved(Head(database.generation + incarnation, seq, tag), running)
 
 
-def _write_text(database: Database, log: Log, text: str) -> None:
-    """Append to the running turn's text, if one runs."""
-    if running(database, log) is not None:
-        stop = database.connection.execute(
-            "SELECT stop FROM segment WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
-            (log.begin, log.end),
-        ).fetchone()
-        _add_segment(database, log.id, stop[0] if stop else 0, text)
+def _write_text(database: Database, log: Log, offset: int, text: str) -> None:
+    """Add what is not there yet to the running turn's text, if one runs."""
+    if running(database, log) is None:
+        return
+    stop = database.connection.execute(
+        "SELECT stop FROM segment WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
+        (log.begin, log.end),
+    ).fetchone()
+    saved = stop[0] if stop else 0
+    if fresh := unsaved(saved, offset, text):
+        _add_segment(database, log.id, saved, fresh)
 
 
 def _add_segment(database: Database, session: int, offset: int, text: str) -> None:
