@@ -82,10 +82,14 @@ class Gateway:
                 "The gateway is not running: give its lifespan to the app that mounts it, as lifespan=."
             )
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "websocket":
-            await self._websocket(path, scope, receive, send)
-        else:
+        if scope["type"] != "websocket":
             await self._request(scope, receive, send)
+        elif path.rstrip("/") == "/ws":
+            await websocket(self._api, scope, receive, send, None)
+        elif bound := _AGENT_SOCKET.fullmatch(path):
+            await websocket(self._api, scope, receive, send, bound[1])
+        else:
+            await self._http(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -99,16 +103,6 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
-
-    async def _websocket(
-        self, path: str, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> None:
-        if path.rstrip("/") == "/ws":
-            await websocket(self._api, scope, receive, send, None)
-        elif match := _AGENT_SOCKET.fullmatch(path):
-            await websocket(self._api, scope, receive, send, match[1])
-        else:
-            await self._http(scope, receive, send)
 
     async def _request(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         headers = headers_of(scope)

@@ -282,7 +282,7 @@ class Client:
     def _refused(self, error: frames.Error) -> None:
         """One of this client's frames was refused; its `ref` says which."""
         if error.ref == HELLO:
-            return
+            raise LineClosed(4403, error.content, error.code)
         if error.ref == ATTACH or (error.ref is None and error.session_id is not None):
             self._not_attached(error)
         elif error.ref is None:

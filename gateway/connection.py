@@ -368,9 +368,9 @@ class Connection:
             )
         async with supervisor.opened(key, create) as session:
             attachment = await Attachment.follow(self, session, supervisor.runtime, cursor, history)
-        if self.left:
-            attachment.leave()
-            raise ConnectionError
+            if self.left:  # in here: leaving the block lets go of a session that nobody follows
+                attachment.leave()
+                raise ConnectionError
         if replaced is not None:
             self._drop(replaced)
         self._attachments[key.session_id] = attachment

@@ -178,7 +178,7 @@ class Head(NamedTuple):
     """Random, new with every append, chosen by the writer."""
 
 
-class Info(Struct, frozen=True, omit_defaults=True):
+class Info(Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of a session beside its log. Times are Unix seconds."""
 
     key: Key
@@ -315,9 +315,10 @@ class Store(Protocol):
     done. Times are passed in (Unix seconds), so that a test owns the clock.
     """
 
-    durability: Literal["memory", "process", "disk", "replicated"]
-    """What an acknowledged append survives: nothing · a crash of the gateway · power loss · a lost
-    machine."""
+    @property
+    def durability(self) -> Literal["memory", "process", "disk", "replicated"]:
+        """What an acknowledged append survives: nothing · a crash of the gateway · power loss · a lost
+        machine."""
 
     def open(self, node: str, now: float) -> AbstractAsyncContextManager[None]:
         """Use the store as process `node`. Entering migrates and locks, or raises `StoreUnusable`; leaving
@@ -458,10 +459,14 @@ class Store(Protocol):
         turns that are over go, oldest first."""
         ...
 
-    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> Callable[[], None]:
+    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
         """Call `changed` with the session's head (None: deleted) after somebody appended or saved text: a
-        plain call, in the loop; the watcher tells by the head whether it was its own doing. The answer stops
-        it. A store that one process owns never calls it."""
+        plain call, in the loop; the watcher tells by the head whether it was its own doing. A store that one
+        process owns never calls it."""
+        ...
+
+    def unwatch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
+        """Call it no more. Harmless if it was not watching."""
         ...
 
 

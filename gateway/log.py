@@ -72,7 +72,7 @@ class Log:
         self.typing: dict[object, float] | None = None
         """Which readers' users are typing, and until when (loop time)."""
         self.ended: Literal["closed", "expired"] | None = None
-        self._kept: list[tuple[Record, codec.Shared]] = []
+        self._kept: list[tuple[Record, codec.Shared]] | None = None
         self._bytes = 0
 
     def start(self, epoch: str, seq: int) -> None:
@@ -103,6 +103,8 @@ class Log:
             self._forget()
             return
         shared = codec.Shared(record, self.session_id)
+        if self._kept is None:
+            self._kept = []
         self._kept.append((record, shared))
         self._bytes += shared.size
         if self._bytes > tail_bytes:
@@ -153,6 +155,7 @@ class Log:
 
     def kept(self, seq: int) -> tuple[Record, codec.Shared]:
         """The record numbered `seq`, which is in memory."""
+        assert self._kept is not None
         return self._kept[seq - self.base - 1]
 
     def release(self) -> None:
@@ -163,12 +166,12 @@ class Log:
 
     def _forget(self) -> None:
         self.base = self.seq
-        if self._kept:
-            self._kept = []
-            self._bytes = 0
+        self._kept = None
+        self._bytes = 0
 
     def _let_go(self, tail_bytes: int) -> None:
         gone = 0
+        assert self._kept is not None
         # The newest record stays, however large: the readers who are at its heels are about to ask for it.
         while self._bytes > tail_bytes // 2 and gone < len(self._kept) - 1:
             self._bytes -= self._kept[gone][1].size

@@ -127,7 +127,7 @@ class Session:
         "_news",
         "_request_ids",
         "_runtime",
-        "_unwatch",
+        "_watching",
         "_writing",
         "answer",
         "cleaning",
@@ -159,7 +159,7 @@ class Session:
         """Its task runs."""
         self._mailbox: deque[Item] | None = None
         self._request_ids: dict[str, str] | None = None
-        self._unwatch: Callable[[], None] | None = None
+        self._watching = False
         self._writing = False
         self._news: asyncio.Event | None = None
         """Set by the store's next word; made by whoever waits for that."""
@@ -490,8 +490,9 @@ class Session:
         else:
             log.adopt(Text(log.epoch, log.session_id, running.turn_id, running.started_seq, loaded.text))
         log.wake()
-        if self._unwatch is None:
-            self._unwatch = self._runtime.store.watch(self.key, self.changed)
+        if not self._watching:
+            self._watching = True
+            self._runtime.store.watch(self.key, self.changed)
         if running is not None and running.node == self._runtime.node:
             self.ask(Settle(orphan=running.turn_id))  # it ran here, and this actor crashed
         elif running is None and self.state.waiting:
@@ -582,9 +583,9 @@ class Session:
 
     def sleep(self) -> None:
         """Nobody needs it any more; the keeper lets go of it."""
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        if self._watching:
+            self._watching = False
+            self._runtime.store.unwatch(self.key, self.changed)
 
     def _whose(self) -> dict[str, str]:
         return {"session_id": self.key.session_id, "agent": self.key.agent}

@@ -61,6 +61,9 @@ class Stream:
         """What is written for a frame; empty if the client is not shown it."""
         raise NotImplementedError
 
+    def send_nowait(self, frames: list[bytes]) -> bool:  # noqa: ARG002
+        return False
+
     async def send(self, frames: list[bytes]) -> None:
         if self._closed:
             raise ConnectionError

@@ -75,7 +75,7 @@ class Text:
 
     def extend(self, piece: str) -> None:
         """Add a piece. A plain call: it is on the path of every token."""
-        if self.closed:
+        if self.closed or not piece:
             return
         if self._held or not piece.isascii():
             piece, self._held = clean(piece, self._held)

@@ -122,7 +122,7 @@ class Answer:
                     self._fail(AgentError("The agent cancelled itself."))
         except AgentError as error:
             self._fail(error)
-        except Exception as error:
+        except BaseException as error:  # an agent's sys.exit() must not end the gateway
             logger.exception("agent failed", turn_id=self.turn_id, **_whose(self._log))
             self._fail(AgentError(f"The agent failed ({type(error).__name__})."))
         finally:
@@ -140,27 +140,31 @@ class Answer:
         max_chars = self._runtime.settings.max_text_chars
         pieces = 0
         async with aclosing(agent(turn)) as answer:
-            async for piece in answer:
-                pieces += 1
-                if type(piece) is str:
-                    if text.length + len(piece) > max_chars:
-                        log.extend(piece[: max_chars - text.length])
-                        raise AgentError(
-                            f"The answer has more than {max_chars:,} characters.", "answer_too_large"
-                        )
-                    log.extend(piece)
-                    if text.unsaved_bytes >= save_bytes:
-                        await self._save_soon()
-                else:
-                    await self._take(piece)
-                if self._first_at is None:
-                    self._first_at = asyncio.get_running_loop().time()
-                if pieces % _BREATHE == 0:
-                    await asyncio.sleep(0)
-                if self.over:
-                    return
+            try:
+                async for piece in answer:
+                    if self.over:  # what it says when it was stopped is not for the next turn's text
+                        return
+                    pieces += 1
+                    if type(piece) is str:
+                        if text.length + len(piece) > max_chars:
+                            log.extend(piece[: max_chars - text.length])
+                            raise AgentError(
+                                f"The answer has more than {max_chars:,} characters.", "answer_too_large"
+                            )
+                        log.extend(piece)
+                        if text.unsaved_bytes >= save_bytes:
+                            await self._save_soon()
+                    else:
+                        await self._take(piece)
+                    if self._first_at is None:
+                        self._first_at = asyncio.get_running_loop().time()
+                    if pieces % _BREATHE == 0:
+                        await asyncio.sleep(0)
+            except AgentError as error:
+                self._fail(error)  # now: closing the agent may take its time, or raise something else
         self._runtime.metrics.deltas += pieces
-        self._complete(turn)
+        if not self.over:
+            self._complete(turn)
 
     async def _save_soon(self) -> None:
         """Much text is unsaved: hurry the store, and wait for it if it is too much."""

@@ -68,8 +68,11 @@ class Running(NamedTuple):
         return self.message.turn_id
 
 
-class State(NamedTuple):
-    """What the log says of turns that are not over. `seq` is that of the last record folded in."""
+class State(Struct, frozen=True, gc=False):
+    """What the log says of turns that are not over. `seq` is that of the last record folded in.
+
+    There is one for every live session; like all these values it holds no cycle, and is nothing to a collector.
+    """
 
     seq: int = 0
     running: Running | None = None
@@ -112,8 +115,8 @@ def fold(entries: Iterable[Entry], head_seq: int) -> State:
     """The state at `head_seq`, from the records of the turns that are not over there."""
     state = IDLE
     for seq, record in entries:
-        state = evolve(state._replace(seq=seq - 1), record)
-    return state._replace(seq=head_seq)
+        state = evolve(replace(state, seq=seq - 1), record)
+    return replace(state, seq=head_seq)
 
 
 # ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────

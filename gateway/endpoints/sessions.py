@@ -22,7 +22,7 @@ from gateway.http import (
     route,
     whole_number,
 )
-from gateway.interfaces import Key, Page, Said, Summary
+from gateway.interfaces import Key, Page, Place, Said, Summary
 from gateway.session import Delete, Rename
 from protocol import records
 from protocol.codec import encode
@@ -61,7 +61,7 @@ async def sessions(api: Api, request: Request) -> Response:
     name = request.path_params.get("agent") or query.get("agent")
     agent = None if name is None else api.agent(name)
     limit = whole_number(query, "limit", 100, 1, 1000)
-    before = read_opaque(query["cursor"], float, str) if "cursor" in query else None
+    before = Place(*read_opaque(query["cursor"], float, str, str, str)) if "cursor" in query else None
     found = await api.runtime.store.sessions(agent, identity.user, limit + 1, before)
     listed = [_listed(summary) for summary in found[:limit]]
     if "agent" in request.path_params and agent is not None:
@@ -71,7 +71,7 @@ async def sessions(api: Api, request: Request) -> Response:
     body: dict[str, Any] = {"sessions": listed}
     if len(found) > limit:
         last = found[limit - 1].info
-        body["next_cursor"] = opaque(last.created_at, last.key.session_id)
+        body["next_cursor"] = opaque(last.created_at, *last.key)
     return json_response(body)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import structlog
@@ -71,10 +72,35 @@ class Line:
 async def websocket(
     api: Api, scope: MutableMapping[str, Any], receive: Receive, send: Send, agent: str | None
 ) -> None:
-    """Serve one WebSocket, bound to `agent` if that is given."""
+    """Serve one WebSocket, bound to `agent` if that is given. Of the upgrade nothing is kept but what is
+    needed: this frame lives as long as the line."""
+    connection = await _open(api, scope, receive, send, agent)
+    if connection is None:
+        return
+    try:
+        while not connection.left:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            if text is None:
+                connection.refuse(Refused("bad_frame", "Frames are text, not binary."))
+                await connection.close(1003, "Frames are text, not binary.")
+                return
+            connection.receive(text)
+            if connection.full:  # the client is not read while its answers cannot be sent
+                await connection.room()
+    finally:
+        connection.leave()
+
+
+async def _open(
+    api: Api, scope: MutableMapping[str, Any], receive: Receive, send: Send, agent: str | None
+) -> Connection | None:
+    """The connection, greeted; None if it was refused, or went."""
     await receive()  # websocket.connect
     headers, query = headers_of(scope), query_of(scope)
-    cork = scope.get("extensions", {}).get(EXTENSION)
+    cork = scope.get("extensions", {}).pop(EXTENSION, None)
     line = Line(send, None if cork is None else cork["send_nowait"])
     accept: Message = {"type": "websocket.accept", "subprotocol": None}
     if SUBPROTOCOL in scope.get("subprotocols", ()):
@@ -87,34 +113,30 @@ async def websocket(
         else:  # a browser cannot read an HTTP refusal
             await send(accept)
             await _refuse(line, refusal)
-        return
-    if cork is not None:
-        cork["limit"](api.settings.max_hello_bytes if identity is None else None)
-    await send(accept)
+        return None
     first: frames.Hello | None = None
     if identity is None:
+        if cork is not None:
+            cork["limit"](api.settings.max_hello_bytes)
+        await send(accept)
         try:
             first, identity = await _owed_hello(api, headers, query, receive)
         except Refused as refusal:
             await _refuse(line, refusal)
-            return
+            return None
         except ConnectionError:
-            return
+            return None
         if cork is not None:
             cork["limit"](None)
-
-    async def greeting(hello: frames.Hello, present: Identity) -> Identity:
-        return await _renewed(api, headers, hello, present)
-
+    else:
+        await send(accept)
+    greeting = None if api.authenticator is None else partial(_renewed, api, headers)
     connection = Connection(api.supervisor, line, identity, agent=agent, greeting=greeting)
     if first is None:
         connection.greet()
     else:
         connection.take(first)
-    try:
-        await _read(connection, line, receive)
-    finally:
-        connection.leave()
+    return connection
 
 
 async def _knock(
@@ -154,27 +176,10 @@ async def _owed_hello(
 
 async def _renewed(api: Api, headers: dict[str, str], hello: frames.Hello, present: Identity) -> Identity:
     """A later `hello` with a token: for the same user, or refused."""
-    if api.authenticator is None:
-        return present
     caller = await authenticate(api.authenticator, hello.token, headers)
     if caller.user is not None and caller.user != present.user:
         raise Refused("forbidden", "This token is another user's.")
     return present._replace(expires_at=caller.expires_at)
-
-
-async def _read(connection: Connection, line: Line, receive: Receive) -> None:
-    """Feed the connection until the line is gone. The client is not read while the connection has no room."""
-    while not connection.left:
-        message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        text = message.get("text")
-        if text is None:
-            await _refuse(line, Violated("bad_frame", "Frames are text, not binary.", close=1003))
-            return
-        connection.receive(text)
-        if connection.full:
-            await connection.room()
 
 
 def _data(message: Message, limit: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from itertools import count, islice
 from secrets import token_hex
 from typing import Literal
@@ -68,7 +67,7 @@ class MemoryStore:
         self._active: dict[tuple[str, str], Key] = {}
         self._catalog = Catalog()
         self._graveyard = Graveyard()
-        self._watchers: dict[Key, list[Callable[[Head | None], None]]] = {}
+        self._watchers: dict[Key, tuple[Callable[[Head | None], None], ...]] = {}
 
     @asynccontextmanager
     async def open(self, node: str, now: float) -> AsyncIterator[None]:  # noqa: ARG002
@@ -250,10 +249,15 @@ class MemoryStore:
             if log.running is None or log.node not in self._nodes
         ]
 
-    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> Callable[[], None]:
+    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
         """See `Store.watch`. Called for every change of that log, one's own too: the head tells."""
-        self._watchers.setdefault(key, []).append(changed)
-        return partial(self._unwatch, key, changed)
+        self._watchers[key] = (*self._watchers.get(key, ()), changed)
+
+    def unwatch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
+        """See `Store.unwatch`."""
+        left = tuple(watcher for watcher in self._watchers.pop(key, ()) if watcher != changed)
+        if left:
+            self._watchers[key] = left
 
     # ── The indexes ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,15 +286,8 @@ class MemoryStore:
     def _changed(self, key: Key) -> None:
         if key in self._watchers:
             log = self._logs.get(key)
-            for changed in tuple(self._watchers[key]):
+            for changed in self._watchers[key]:
                 changed(None if log is None else log.head)
-
-    def _unwatch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
-        watchers = self._watchers.get(key, [])
-        if changed in watchers:
-            watchers.remove(changed)
-        if not watchers:
-            self._watchers.pop(key, None)
 
 
 def _summary(log: Log) -> Summary:

@@ -204,9 +204,11 @@ class SqliteStore:
         """See `Store.due`."""
         return await self._worker.do(sqlite_find.due, node)
 
-    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> Callable[[], None]:  # noqa: ARG002
+    def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
         """See `Store.watch`. Never called: the file has one owner."""
-        return lambda: None
+
+    def unwatch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
+        """See `Store.unwatch`."""
 
 
 def _boot_id() -> str:

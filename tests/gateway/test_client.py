@@ -930,9 +930,15 @@ async def test_text_that_waits_for_its_iterator_is_one_delta() -> None:
     feed.put(frames.ThoughtDelta("a", "t", "hm"))
     feed.put(frames.ThoughtDelta("a", "t", "!"))
     feed.put(delta("u", "y", 1))
+    feed.put(delta("v", "z", 1))
     feed.close()
     seen = [frame async for frame in feed]
-    assert seen == [delta("t", "x" * 1000, 1000), frames.ThoughtDelta("a", "t", "hm!"), delta("u", "y", 1)]
+    assert seen == [
+        delta("t", "x" * 1000, 1000),
+        frames.ThoughtDelta("a", "t", "hm!"),
+        delta("u", "y", 1),
+        delta("v", "z", 1),
+    ]
 
 
 async def test_a_watcher_who_takes_nothing_is_let_go_of() -> None:

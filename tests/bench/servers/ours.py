@@ -8,12 +8,12 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
 
-from gateway.app import gateway_app
+from gateway.app import Gateway, gateway_app
 from gateway.interfaces import Store, Turn
-from gateway.serve import serve
+from gateway.serve import Server, configure
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
@@ -43,26 +43,33 @@ def collection_ms() -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def with_gc(app: Any) -> Any:
-    """`app`, and the route that times a collection."""
+async def timed_collection(send: Any) -> None:
+    """Answer a request with how long a collection takes."""
+    body = str(collection_ms()).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
-    async def wrapped(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] != "/bench/gc":
-            await app(scope, receive, send)
-            return
-        body = str(collection_ms()).encode()
-        headers = [(b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
-    return wrapped
+class WithCollection:
+    """The gateway, and the route that times a collection. Sockets do not pay for a frame of it."""
+
+    def __init__(self, app: Gateway) -> None:
+        self._app = app
+
+    def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Coroutine[Any, Any, None]:
+        if scope["type"] == "http" and scope["path"] == "/bench/gc":
+            return timed_collection(send)
+        return self._app(scope, receive, send)
 
 
 def main(place: str) -> None:
     """Build the gateway over the store at `place`, and serve it."""
     store: Store = MemoryStore() if place == "memory" else SqliteStore(place)
     app = gateway_app(Settings(), agents={"tok": BenchAgent()}, store=store)
-    serve(with_gc(app), port=0, ready=announce)
+    config = configure(WithCollection(app), port=0)
+    config.interface = "asgi3"
+    Server(config, ready=announce).run()
 
 
 if __name__ == "__main__":

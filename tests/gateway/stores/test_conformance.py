@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gateway.interfaces import (
     Key,
     KnownTurn,
     NoSession,
+    Place,
     Saved,
     Segment,
     SessionExists,
@@ -179,6 +180,15 @@ async def test_a_session_is_made_once(session: Session) -> None:
 async def test_a_create_that_is_repeated_with_its_tag_is_answered_as_the_first_time(store: Store) -> None:
     head = await store.create(described(), "same", [message("t1")])
     assert await store.create(described(), "same", [message("t1")]) == head
+    await store.append(KEY, head, "next", [])
+    with pytest.raises(SessionExists):
+        await store.create(described(), "same", [message("t1")])
+
+
+async def test_a_create_that_uses_a_turn_id_twice_makes_nothing(store: Store) -> None:
+    with pytest.raises(ValueError, match="same turn_id"):
+        await store.create(described(), "t", [message("t1"), message("t1")])
+    assert await store.find("s1", None) == []
 
 
 async def test_epochs_can_be_part_of_a_cursor(session: Session) -> None:
@@ -262,8 +272,9 @@ async def test_a_known_turn_is_a_duplicate_with_its_state_even_on_a_wrong_head(s
 
 
 async def test_an_append_that_uses_a_turn_id_twice_is_refused_whole(session: Session) -> None:
-    with pytest.raises(ValueError, match="same turn_id"):
-        await session.store.append(KEY, session.head, "new", [message("t1"), message("t1")])
+    for head, tag in (session.head, "new"), (session.head, session.head.tag), (Head("", 3, "wrong"), "new"):
+        with pytest.raises(ValueError, match="same turn_id"):
+            await session.store.append(KEY, head, tag, [message("t1"), message("t1")])
     assert (await session.store.load(KEY)).head == session.head
 
 
@@ -281,21 +292,58 @@ async def test_an_append_of_nothing_moves_only_the_tag(session: Session) -> None
     assert after.tag != before.tag
 
 
-async def test_an_append_may_replace_what_is_known_beside_the_log(session: Session) -> None:
-    info = Info(KEY, NOW, NOW + 5, "name", {"mood": "good"}, {"m": 1})
-    await session.append(message("t1"), info=info)
-    assert (await session.store.load(KEY)).info == info
+async def test_an_append_may_replace_the_state_and_the_metadata_and_they_stay(session: Session) -> None:
+    state, metadata = {"mood": "good"}, {"m": 1}
+    await session.append(message("t1"), info=described(state=state, metadata=metadata))
     await session.append(started("t1"))
-    assert (await session.store.load(KEY)).info == info
+    assert (await session.store.load(KEY)).info == described(state=state, metadata=metadata)
+    await session.append(info=described())
+    assert (await session.store.load(KEY)).info == described()
+
+
+async def test_an_append_with_what_was_known_before_undoes_no_label(session: Session) -> None:
+    known = (await session.store.load(KEY)).info
+    await session.store.label(KEY, "trip", NOW + 1)
+    await session.append(info=Info(KEY, 0.0, 0.0, known.label, {"n": 1}))
+    assert (await session.store.load(KEY)).info == Info(KEY, NOW, NOW + 1, "trip", {"n": 1})
+    assert await session.store.by_label("eliza", "ada", "trip") == KEY
+
+
+async def test_every_append_moves_the_time_of_the_last_change_to_its_last_record(session: Session) -> None:
+    async def updated_at() -> float:
+        summary = await session.store.summary(KEY)
+        assert (await session.store.load(KEY)).info == summary.info
+        assert await session.store.sessions(None, None, 10) == [summary]
+        assert summary.info.created_at == NOW
+        return summary.info.updated_at
+
+    await session.append(message("t1", NOW + 1), started("t1", at=NOW + 2))
+    assert await updated_at() == NOW + 2
+    await session.save("t1", 0, "text")
+    await session.append()
+    assert await updated_at() == NOW + 2
+    await session.store.label(KEY, "trip", NOW + 3)
+    assert await updated_at() == NOW + 3
+    await session.append(answer("t1", NOW + 4), info=described(state={"n": 1}))
+    assert await updated_at() == NOW + 4
+    with pytest.raises(Stale):
+        await session.store.append(KEY, Head("", 1, "wrong"), "new", [Event("k", 1, NOW + 5)])
+    await session.store.append(KEY, session.head, session.head.tag, [Event("k", 1, NOW + 5)])
+    assert await updated_at() == NOW + 4
+
+
+async def test_a_session_made_with_records_was_changed_when_the_last_of_them_was(store: Store) -> None:
+    await store.create(described(), "t", [message("t1", NOW + 1), answer("t1", NOW + 2)])
+    assert (await store.load(KEY)).info == Info(KEY, NOW, NOW + 2)
 
 
 async def test_a_stale_append_leaves_text_and_info_alone(session: Session) -> None:
     await session.append(message("t1"), started("t1"))
     wrong = session.head._replace(seq=1)
     with pytest.raises(Stale):
-        await session.store.append(KEY, wrong, "x", [], text="lost", info=described(label="lost"))
+        await session.store.append(KEY, wrong, "x", [], text=(0, "lost"), info=described(state={"lost": 1}))
     assert await session.store.text(KEY) == ("t1", "")
-    assert (await session.store.load(KEY)).info.label is None
+    assert (await session.store.load(KEY)).info.state == {}
 
 
 async def test_of_many_appends_on_one_head_exactly_one_wins(session: Session) -> None:
@@ -314,7 +362,7 @@ async def test_cancelling_never_leaves_half_an_append(session: Session) -> None:
     async def append(n: int, began: asyncio.Event) -> None:
         began.set()
         records = [message(f"{n}.{part}") for part in range(5)]
-        await session.store.append(KEY, session.head, f"cancelled{n}", records, text="x")
+        await session.store.append(KEY, session.head, f"cancelled{n}", records, text=(0, "x"))
 
     for n in range(10):
         began = asyncio.Event()
@@ -441,7 +489,7 @@ async def test_offsets_count_characters_whatever_they_are(running: Session) -> N
     pieces = ["a\x00b", "\n", "é", "e\u0301", "😀\x00", "z"]
     for offset, piece in zip((0, 3, 4, 5, 7, 9), pieces, strict=True):
         await running.save("t1", offset, piece)
-    await running.append(ToolCall("t1", 11, "c", "n", None, NOW), text="\x00end")
+    await running.append(ToolCall("t1", 11, "c", "n", None, NOW), text=(10, "\x00end"))
     assert await running.store.text(KEY) == ("t1", "a\x00b\néé😀\x00z\x00end".replace("éé", "ée\u0301"))
 
 
@@ -470,21 +518,37 @@ async def test_a_segment_of_a_turn_that_does_not_run_is_not_written(session: Ses
 
 async def test_an_append_writes_the_unsaved_text_before_its_records(running: Session) -> None:
     await running.save("t1", 0, "abc")
-    await running.append(ToolCall("t1", 6, "c", "n", None, NOW), text="def")
+    await running.append(ToolCall("t1", 6, "c", "n", None, NOW), text=(3, "def"))
     assert await running.store.text(KEY) == ("t1", "abcdef")
     assert (await running.store.load(KEY)).text == "abcdef"
 
 
+async def test_an_append_writes_nothing_of_its_text_twice_and_leaves_no_gap(running: Session) -> None:
+    await running.save("t1", 0, "abcd")
+    for offset, text, then in [
+        (0, "abcd", "abcd"),
+        (2, "c", "abcd"),
+        (2, "cdef", "abcdef"),
+        (7, "h", "abcdef"),
+        (6, "", "abcdef"),
+        (0, "abcdefg", "abcdefg"),
+    ]:
+        await running.append(text=(offset, text))
+        assert await running.store.text(KEY) == ("t1", then)
+    assert await running.save("t1", 5, "fgh") == (running.head, True)
+    assert await running.store.text(KEY) == ("t1", "abcdefgh")
+
+
 async def test_the_end_of_a_turn_deletes_its_text_and_the_next_begins_with_none(running: Session) -> None:
     await running.save("t1", 0, "of t1")
-    await running.append(message("t2"), answer("t1"), started("t2"), text=" more")
+    await running.append(message("t2"), answer("t1"), started("t2"), text=(5, " more"))
     assert await running.store.text(KEY) == ("t2", "")
     await running.save("t2", 0, "of t2")
     assert (await running.store.load(KEY)).text == "of t2"
 
 
 async def test_text_given_while_nothing_runs_is_nothing(session: Session) -> None:
-    await session.append(message("t1"), text="nobody's")
+    await session.append(message("t1"), text=(0, "nobody's"))
     await session.append(started("t1"))
     assert await session.store.text(KEY) == ("t1", "")
 
@@ -692,17 +756,47 @@ async def test_sessions_are_listed_newest_first_in_pages(store: Store) -> None:
     assert await listed(None, "ada") == [c1, a2, a1]
     assert await listed("eliza", "ada") == [a2, a1]
     assert await listed("eliza", "ada", 1) == [a2]
-    assert await listed("eliza", "ada", before=(NOW + 2, "a2")) == [a1]
-    assert await listed(None, None, 2, before=(NOW + 3, "c1")) == [a2, b1]
+    assert await listed("eliza", "ada", before=Place(NOW + 2, *a2)) == [a1]
+    assert await listed(None, None, 2, before=Place(NOW + 3, *c1)) == [a2, b1]
+    assert await listed("eliza", None, before=Place(NOW + 2.5, *KEY)) == [a2, b1, a1]
     assert await listed("nobody", "ada") == []
 
 
-async def test_sessions_of_one_age_are_listed_by_their_id(store: Store) -> None:
-    for name in "b", "a", "c":
-        await store.create(described(KEY._replace(session_id=name)), next(tags))
-    first = await store.sessions("eliza", "ada", 2)
-    rest = await store.sessions("eliza", "ada", 2, before=(NOW, first[-1].info.key.session_id))
-    assert [one.info.key.session_id for one in (*first, *rest)] == ["c", "b", "a"]
+@pytest.mark.parametrize("agent", [None, "a", "b"])
+@pytest.mark.parametrize("user", [None, "a", "b"])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_pages_of_sessions_of_one_age_repeat_none_and_leave_none_out(
+    store: Store, agent: str | None, user: str | None, limit: int
+) -> None:
+    keys = [Key(*names) for names in product("ba", "ab", "bca")]
+    for key in keys:
+        await store.create(described(key), next(tags))
+    await store.create(described(Key("z", "z", "older"), NOW - 1), next(tags))
+    of_these = [key for key in keys if agent in (None, key.agent) and user in (None, key.user)]
+    expected = sorted(of_these, reverse=True)
+    if agent is user is None:
+        expected.append(Key("z", "z", "older"))
+
+    listed: list[Key] = []
+    before = None
+    while page := await store.sessions(agent, user, limit, before):
+        listed += [one.info.key for one in page]
+        before = Place(page[-1].info.created_at, *page[-1].info.key)
+    assert listed == expected
+
+
+async def test_a_list_goes_on_from_any_place_whether_a_session_stands_there_or_not(store: Store) -> None:
+    keys = [Key(agent, user, "s") for agent in "bd" for user in "bd"]
+    for key in keys:
+        await store.create(described(key), next(tags))
+    for agent, user in product((None, "b", "d"), (None, "b", "d")):
+        for place in product((NOW - 1, NOW, NOW + 1), "abcde", "abcde", ("r", "s", "t")):
+            listed = [one.info.key for one in await store.sessions(agent, user, 9, Place(*place))]
+            assert listed == [
+                key
+                for key in reversed(keys)
+                if agent in (None, key.agent) and user in (None, key.user) and (NOW, *key) < place
+            ]
 
 
 async def test_a_summary_counts_the_messages_that_the_history_shows(session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
@@ -39,7 +40,8 @@ async def test_a_watcher_hears_of_every_change_of_its_session() -> None:
     heard: list[Head | None] = []
     head = await store.create(info(), "made")
 
-    stop = store.watch(KEY, heard.append)
+    changed = heard.append
+    store.watch(KEY, changed)
     await store.create(info(KEY._replace(session_id="another")), "x")
     assert heard == []
     records = [Message("t1", "hi", NOW), Started("t1", "n", NOW)]
@@ -49,8 +51,8 @@ async def test_a_watcher_hears_of_every_change_of_its_session() -> None:
     assert heard == [head, head]
     await store.delete(KEY, NOW)
     assert heard == [head, head, None]
-    stop()
-    stop()
+    store.unwatch(KEY, changed)
+    store.unwatch(KEY, changed)
     await store.create(info(), "again", over_tombstone=True)
     assert heard == [head, head, None]
 
@@ -72,9 +74,10 @@ async def test_one_watcher_stops_without_the_others() -> None:
     store = MemoryStore()
     head = await store.create(info(), "made")
     heard: list[str] = []
-    stop_one = store.watch(KEY, lambda _: heard.append("one"))
+    one: Callable[[Head | None], None] = lambda _: heard.append("one")  # noqa: E731
+    store.watch(KEY, one)
     store.watch(KEY, lambda _: heard.append("two"))
-    stop_one()
+    store.unwatch(KEY, one)
     await store.append(KEY, head, "next", [])
     assert heard == ["two"]
 

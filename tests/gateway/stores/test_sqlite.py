@@ -15,8 +15,19 @@ from typing import Any
 
 import pytest
 
-from gateway.interfaces import Due, Head, Info, Key, Segment, Stale, Unavailable
-from gateway.stores.sqlite import SqliteStore, StoreInUse, StoreUnusable
+from gateway.interfaces import (
+    Due,
+    Head,
+    Info,
+    Key,
+    Place,
+    Segment,
+    Stale,
+    StoreInUse,
+    StoreUnusable,
+    Unavailable,
+)
+from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite_file import MIGRATIONS, Database
 from protocol.history import DAY
 from protocol.records import Event, Message, Response, Started, ToolCall
@@ -148,9 +159,9 @@ READING: dict[str, Callable[[SqliteStore], Any]] = {
     "by_label": lambda store: store.by_label("eliza", "ada", "name"),
     "due": lambda store: store.due(NOW, "n"),
     "sessions of all": lambda store: store.sessions(None, None, 10),
-    "sessions of an agent": lambda store: store.sessions("eliza", None, 10, (NOW, "s1")),
-    "sessions of a user": lambda store: store.sessions(None, "ada", 10, (NOW, "s1")),
-    "sessions of both": lambda store: store.sessions("eliza", "ada", 10, (NOW, "s1")),
+    "sessions of an agent": lambda store: store.sessions("eliza", None, 10, Place(NOW, *KEY)),
+    "sessions of a user": lambda store: store.sessions(None, "ada", 10, Place(NOW, *KEY)),
+    "sessions of both": lambda store: store.sessions("eliza", "ada", 10, Place(NOW, *KEY)),
     "activate": lambda store: store.activate(KEY),
     "label": lambda store: store.label(KEY, "name", NOW),
     "save_text": lambda store: store.save_text([Segment(KEY, "t1", 0, "text")]),
@@ -203,7 +214,7 @@ async def test_an_append_goes_through_indexes_too(path: Path) -> None:
             Message("t2", "again", NOW, replaces="t1"),
             Started("t2", "n", NOW),
         ]
-        plans = await planned(store, lambda store: store.append(KEY, head, "u", records, text="text"))
+        plans = await planned(store, lambda store: store.append(KEY, head, "u", records, text=(0, "text")))
         assert len(plans) > 8
         assert not [plan for plan in plans.values() if any(step.startswith("SCAN") for step in plan)], plans
 

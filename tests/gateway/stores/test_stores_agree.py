@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.interfaces import Duplicate, Head, Info, Key, Segment, Store, StoreError
+from gateway.interfaces import Duplicate, Head, Info, Key, Place, Segment, Store, StoreError
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from protocol.history import DAY
@@ -39,8 +39,8 @@ class Append(NamedTuple):
     tag: Literal["new", "last", "before"]
     moves: list[tuple[str, int]]
     """What happens in the log, and a number to choose the turn with."""
-    text: str
-    label: str | None
+    text: tuple[int, str] | None
+    mood: str | None
 
 
 class Save(NamedTuple):
@@ -79,8 +79,8 @@ steps: st.SearchStrategy[Step] = st.one_of(
         st.sampled_from(["current"] * 8 + ["old", "wrong"]),
         st.sampled_from(["new"] * 8 + ["last", "before"]),
         st.lists(st.tuples(st.sampled_from(MOVES), Small), max_size=6),
-        st.sampled_from(["", "", "more"]),
-        st.sampled_from([None, None, "name"]),
+        st.none() | st.tuples(Small, st.text("ab\x00é😀", max_size=8)),
+        st.sampled_from([None, None, "good"]),
     ),
     st.builds(Save, Session, st.none() | Turn, Small, st.text("ab\x00é😀", max_size=8)),
     st.builds(Create, Session, st.booleans(), st.booleans()),
@@ -214,7 +214,7 @@ class Pair:
         after.heads = before.heads
         after.waiting, after.running, after.used = [*before.waiting], before.running, before.used
         records = after.records(step.moves, self.now)
-        info = Info(step.key, self.now, self.now, step.label) if step.label else None
+        info = Info(step.key, 0.0, 0.0, "not this", {"mood": step.mood}) if step.mood else None
         answer = await self.both("append", step.key, head, tag, records, text=step.text, info=info)
         if isinstance(answer, Head) and answer != before.heads[-1]:
             after.heads.append(answer)
@@ -237,7 +237,10 @@ class Pair:
             await self.both("active", key.agent, key.user)
             await self.both("by_label", key.agent, key.user, "name")
             await self.both("sessions", key.agent, key.user, 10)
-        await self.both("sessions", None, None, 2)
+        first = await self.both("sessions", None, None, 2)
+        if first:
+            info = first[-1].info
+            await self.both("sessions", None, None, 2, Place(info.created_at, *info.key))
         for store in self.stores:
             assert len(await store.find("s", None)) <= 2
         dues = [set(await store.due(self.now, NODE)) for store in self.stores]

@@ -1,0 +1,40 @@
+# Each target sets up .venv by itself; all it takes is make, Python 3.11 or newer, and the package index.
+#   make run [PORT=8081] [ARGS="--agent me=examples.own_agent:agent"]
+#   make test [ARGS="-k cursor"]
+#   BENCH=all make bench
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check fmt bench
+
+run: .venv/.run
+	$(BIN)/gateway serve $(if $(PORT),--port $(PORT)) $(ARGS)
+
+test: .venv/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+fmt: .venv/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: .venv/.bench
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# What is installed, as stamps; .dev and .bench hold what .run does, and more.
+.venv/.run: EXTRAS :=
+.venv/.dev: EXTRAS := [dev]
+.venv/.bench: EXTRAS := [bench]
+
+.venv/.run .venv/.dev .venv/.bench: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+		"Trunkline needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" \
+		% sys.version_info[:2])'
+	@$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
+	@touch $@

@@ -1,0 +1,301 @@
+"""The terminal chat: answers stream, Ctrl-C stops one, conversations are taken up again where they stood.
+
+Where its input is no terminal it reads lines and prints answers plainly, one after the other, and ends after
+the last one: what scripts and demonstrations use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+from rich.console import Console
+from rich.text import Text
+
+from protocol import frames
+from protocol.errors import Refused
+
+from .client import Client, LineClosed, Session, Turn
+
+__all__ = ["Chat", "Keyboard", "Screen", "chat"]
+
+DEFAULT_SESSION = "main"
+HISTORY = 5
+"""Turns shown of a conversation that is taken up again."""
+_WIDTH = 100
+"""Characters shown of a tool's input."""
+
+# What an agent says must not move the cursor or ring the bell: no control characters but line ends and tabs.
+_CONTROL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)]) | {0x09: "\t", 0x0A: "\n"}
+
+
+class Keyboard:
+    """Lines of a file descriptor, read when they are there: no thread waits for them."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lines: deque[str] = deque()
+        self._rest = b""
+        self._ended = False
+        self.interactive = os.isatty(fd)
+        """Somebody sits there."""
+
+    async def line(self) -> str | None:
+        """The next line, without its end; None after the last one."""
+        while not self._lines:
+            if self._ended:
+                return None
+            await self._more()
+        return self._lines.popleft()
+
+    async def _more(self) -> None:
+        try:
+            await anyio.wait_readable(self._fd)
+        except PermissionError:
+            pass  # a file: it is always ready, and epoll will not have it
+        data = os.read(self._fd, 1 << 16)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if not data:
+            self._ended = True
+            lines = [self._rest] if self._rest else []
+        self._lines += [line.decode(errors="replace").rstrip("\r") for line in lines]
+
+
+class Screen:
+    """What is shown: an answer as it comes, and whole lines, which never begin in the middle of one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._prompt = ""
+        self._midline = False
+
+    def write(self, text: str) -> None:
+        """A piece of an answer."""
+        if text := text.translate(_CONTROL):
+            self._console.out(text, end="", highlight=False)
+            self._midline = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """What comes next begins a line."""
+        if self._midline:
+            self._console.out("", highlight=False)
+            self._midline = False
+
+    def say(self, text: str, style: str = "dim") -> None:
+        """A line of its own; if a prompt stands, it stands again below."""
+        prompt = self._prompt
+        self.end_line()
+        self._console.print(Text(text.translate(_CONTROL), style), soft_wrap=True)
+        if prompt:
+            self.prompt(prompt)
+
+    def prompt(self, text: str) -> None:
+        """Ask for a line, until `answered`."""
+        self._prompt, self._midline = text, True
+        self._console.print(Text(text, "bold cyan"), end="")
+
+    def answered(self) -> None:
+        """The line is there, and its end was echoed."""
+        self._prompt, self._midline = "", False
+
+
+class Chat:
+    """One person at one terminal, in one conversation at a time."""
+
+    def __init__(self, client: Client, screen: Screen, keyboard: Keyboard, agent: str | None = None) -> None:
+        self._client = client
+        self._screen = screen
+        self._keyboard = keyboard
+        self._agent = agent
+        self._session: Session | None = None
+        self._turn: Turn | None = None
+        self._scope = anyio.CancelScope()
+        self._commands: dict[str, tuple[Callable[[str], Awaitable[None]], str]] = {
+            "/switch": (self._switch, "/switch name  go to another conversation, new or old"),
+            "/new": (self._new, "/new [name]   begin a conversation"),
+            "/sessions": (self._sessions, "/sessions     the conversations of this chat"),
+            "/retry": (self._retry, "/retry        ask the last question again"),
+            "/help": (self._help, "/help         this"),
+            "/quit": (self._quit, "/quit         leave; so does Ctrl-D"),
+        }
+
+    async def run(self, name: str) -> bool:
+        """Talk, beginning in that session, until the input ends. False if there is no line any more."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            try:
+                with self._scope:
+                    await self._switch(name)
+                    await self._talk()
+            except LineClosed as closed:
+                self._screen.say(closed.content, "red")
+                return False
+            finally:
+                self._screen.end_line()
+                tasks.cancel_scope.cancel()
+        return True
+
+    def interrupt(self) -> None:
+        """Ctrl-C: stops the answer; where there is none to stop, the chat."""
+        if self._turn is not None and not self._turn.cancelling:
+            self._turn.cancel()
+        else:
+            self._scope.cancel()
+
+    async def _talk(self) -> None:
+        while (line := await self._ask()) is not None:
+            name, _, argument = line.strip().partition(" ")
+            if name.startswith("/"):
+                command, _ = self._commands.get(name, (self._unknown, ""))
+                await command(argument.strip())
+            elif name and self._session is not None:
+                await self._answer(self._session.send(line))
+
+    async def _ask(self) -> str | None:
+        if not self._keyboard.interactive:
+            return await self._keyboard.line()
+        self._screen.prompt("› ")
+        line = await self._keyboard.line()
+        if line is not None:
+            self._screen.answered()
+        return line
+
+    async def _watch(self) -> None:
+        """Say when the line breaks, and when it is there again."""
+        broken = False
+        async for line in self._client.states():
+            if line.state == "waiting" and not broken:
+                broken = True
+                self._screen.say(f"reconnecting … ({line.reason})", "yellow")
+            elif line.state == "connected" and broken:
+                broken = False
+                self._screen.say("connected again", "green")
+
+    # ── An answer ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _answer(self, turn: Turn) -> None:
+        self._turn, shown = turn, 0
+        try:
+            async for frame in turn:
+                match frame:
+                    case frames.TextDelta():
+                        self._screen.write(frame.content)
+                        shown += len(frame.content)
+                    case frames.ToolCall():
+                        self._screen.say(f"⚙ {frame.name} {_brief(frame.input)}")
+                    case frames.ToolResult(is_error=True):
+                        self._screen.say(f"⚙ failed: {_brief(frame.content)}")
+                    case frames.Response() | frames.Error():
+                        self._screen.end_line()
+                        self._end(frame, shown - len(turn.text))
+                    case _:
+                        pass
+        finally:
+            self._turn = None
+
+    def _end(self, frame: frames.Response | frames.Error, lost: int) -> None:
+        """How the answer ended, unless it is simply complete."""
+        if isinstance(frame, frames.Response):
+            if frame.status == "cancelled":
+                self._screen.say("— cancelled", "yellow")
+            return
+        if frame.partial is not None and lost > 0:
+            self._screen.say(f"— the last {lost} characters above were not kept", "yellow")
+        hint = " /retry asks again." if frame.retryable else ""
+        self._screen.say(f"— {frame.code}: {frame.content}{hint}", "red")
+
+    # ── Commands ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _switch(self, name: str) -> None:
+        try:
+            session = self._client.session(name, self._agent)
+            await session.ready()
+        except Refused as refusal:
+            self._screen.say(f"{refusal.code}: {refusal.content}", "red")
+            return
+        self._session = session
+        if self._keyboard.interactive:
+            self._show_history(session)
+        running = session.follow()
+        if running is not None:
+            await self._answer(running)
+
+    def _show_history(self, session: Session) -> None:
+        agent = session.transcript.agent or self._agent or "the default agent"
+        self._screen.say(f"{session.session_id} · {agent} · /help", "bold")
+        for turn in session.history[-HISTORY:]:
+            if turn.content is not None:
+                self._screen.say(f"› {turn.content}")
+            if turn.over:
+                self._screen.say(turn.text if turn.status == "completed" else f"{turn.text} — {turn.status}")
+
+    async def _new(self, name: str) -> None:
+        await self._switch(name or f"chat-{secrets.token_hex(3)}")
+
+    async def _sessions(self, _: str) -> None:
+        for session in self._client.sessions:
+            here = "→" if session is self._session else " "
+            busy = " · answering" if session.transcript.running else ""
+            self._screen.say(f"{here} {session.session_id} · {len(session.history)} turns{busy}")
+
+    async def _retry(self, _: str) -> None:
+        last = self._session.history[-1] if self._session is not None and self._session.history else None
+        if self._session is None or last is None or last.content is None:
+            self._screen.say("There is nothing to ask again.")
+        else:
+            await self._answer(self._session.send(last.content, replaces=last.turn_id))
+
+    async def _help(self, _: str) -> None:
+        for _command, text in self._commands.values():
+            self._screen.say(text)
+
+    async def _quit(self, _: str) -> None:
+        self._scope.cancel()
+        await checkpoint()
+
+    async def _unknown(self, _: str) -> None:
+        self._screen.say(f"That is no command; there are {', '.join(self._commands)}.")
+
+
+def _brief(value: Any) -> str:
+    """A tool's input or output in a line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+
+
+@contextmanager
+def _on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, callback)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def chat(
+    url: str,
+    agent: str | None = None,
+    session: str | None = None,
+    user: str | None = None,
+    token: str | None = None,
+) -> None:
+    """`gateway chat`: talk on standard input and output. Raises `SystemExit` with 1 if there is no line."""
+    keyboard, screen = Keyboard(sys.stdin.fileno()), Screen(Console(highlight=False))
+    async with Client(url, token, user) as client:
+        talk = Chat(client, screen, keyboard, agent)
+        with _on_interrupt(talk.interrupt):
+            well = await talk.run(session or DEFAULT_SESSION)
+    if not well:
+        sys.exit(1)

@@ -1,0 +1,280 @@
+"""The command line: what it says when it starts, and the one sentence it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from websockets.asyncio.client import connect
+
+import gateway
+from gateway.cli import main
+from gateway.settings import OPTIONS
+from gateway.stores.sqlite import SqliteStore
+
+WAIT = 10.0
+"""Seconds that a process may take for anything: Python itself needs one where two cores are shared."""
+
+ROOT = Path(__file__).parents[2]
+SECRET = "the butler did it"
+TOKEN = "tok-geheim-1234"
+AGENT = """
+async def agent(turn):
+    overheard = turn.content
+    raise RuntimeError("the agent does not feel like it")
+    yield overheard
+"""
+
+
+@pytest.fixture
+def invoke(
+    logged: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Result]]:
+    """Run a command in this process, in an empty directory; what it configures is put back afterwards. One
+    that serves, though it should not, is stopped."""
+    logged()
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+    def run(*args: str, **environ: str) -> Result:
+        signal.setitimer(signal.ITIMER_REAL, WAIT)
+        try:
+            return CliRunner().invoke(main, args, env=environ)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    yield run
+    signal.signal(signal.SIGALRM, before)
+
+
+@asynccontextmanager
+async def process(directory: Path, *args: str) -> AsyncIterator[Process]:
+    """`python -m gateway …` in that directory."""
+    environ = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command = (sys.executable, "-m", "gateway", *args)
+    running = await asyncio.create_subprocess_exec(
+        *command, cwd=directory, env=environ, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.communicate()
+
+
+async def first_line(running: Process) -> str:
+    assert running.stdout is not None
+    async with asyncio.timeout(WAIT):
+        return (await running.stdout.readline()).decode().strip()
+
+
+async def stop(running: Process) -> tuple[str, str]:
+    """Stop it, and answer what else it wrote to stdout and stderr."""
+    running.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(WAIT):
+        out, err = await running.communicate()
+    return out.decode(), err.decode()
+
+
+# ── serve ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_serve_says_one_friendly_line_answers_and_leaves_quietly(tmp_path: Path) -> None:
+    async with process(tmp_path, "serve", "--port", "0") as running:
+        line = await first_line(running)
+        said = re.fullmatch(
+            rf"Trunkline {re.escape(gateway.__version__)} on (http://127\.0\.0\.1:[0-9]+) "
+            "— agents eliza, echo, metronome — store sqlite:///gateway.db",
+            line,
+        )
+        assert said, line
+        async with httpx.AsyncClient(base_url=said[1], timeout=WAIT) as client:
+            assert (await client.get("/healthz")).json() == {"status": "ok"}
+        assert await stop(running) == ("", "")
+        assert running.returncode == 0
+    assert (tmp_path / "gateway.db").exists()
+
+
+async def test_serve_listens_on_a_unix_socket_that_a_dead_process_left_there(tmp_path: Path) -> None:
+    path = tmp_path / "gw.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with process(tmp_path, "serve", "--uds", "gw.sock", "--store", "memory:") as running:
+        assert "on unix:gw.sock — " in await first_line(running)
+        assert path.stat().st_mode & 0o777 == 0o660
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
+            assert (await client.get("http://localhost/healthz")).status_code == 200
+        await stop(running)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+async def test_neither_what_people_say_nor_what_proves_who_they_are_is_logged(
+    tmp_path: Path, format_: str
+) -> None:
+    (tmp_path / "moody.py").write_text(AGENT)
+    flags = ("--port", "0", "--store", "memory:", "--agent", "moody=moody:agent", "--log-level", "debug")
+    async with process(tmp_path, "serve", *flags, "--log-format", format_) as running:
+        url = (await first_line(running)).split()[3]
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with connect(f"ws{url[4:]}/ws?token={TOKEN}", additional_headers=headers) as line:
+            await line.send(json.dumps({"type": "hello", "token": TOKEN}))
+            await line.send(json.dumps({"type": "message", "session_id": "s1", "content": SECRET}))
+            async with asyncio.timeout(WAIT):
+                while (frame := json.loads(await line.recv()))["type"] != "error":
+                    pass
+            assert frame["code"] == "agent_failed"
+        async with httpx.AsyncClient(timeout=WAIT) as client:
+            await client.get(f"{url}/nowhere?token={TOKEN}", headers=headers)
+        out, err = await stop(running)
+    assert "the agent does not feel like it" in err
+    assert "s1" in err
+    assert SECRET not in out + err
+    assert TOKEN not in out + err
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--port", "99999"], "--port is '99999'; allowed is a whole number from 0 to 65,535."),
+        (["--host", "0.0.0.0"], "no authentication yet, and everybody who can reach 0.0.0.0 could read and"),
+        (["--host", "example.com"], "--allow-host"),
+        (["--agent", "me=nobody"], "The agent nobody cannot be loaded: it is none of echo, eliza"),
+        (["--agent", "me=echo?token=geheim"], "The agent echo?token=… cannot be loaded: there is no option"),
+        (
+            ["--store", "redis://ann:geheim@x"],
+            "The store redis://…@x means nothing; allowed is sqlite:///FILE",
+        ),
+        (["--store", "sqlite:///no/such/x.db"], "there is no directory"),
+        (
+            ["--store", "memory:", "--ssl-certfile", "no.pem"],
+            "The certificate no.pem cannot be used: No such",
+        ),
+        (["--uds", "no/such.sock"], "Cannot listen on no/such.sock: No such file or directory."),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_one_sentence(
+    invoke: Callable[..., Result], args: list[str], sentence: str
+) -> None:
+    result = invoke("serve", "--port", "0", *args)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "geheim" not in result.output
+    assert result.stdout == ""
+
+
+def test_a_port_in_use_is_said_so(invoke: Callable[..., Result]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = invoke("serve", "--store", "memory:", "--port", str(port))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert f"Error: 127.0.0.1:{port} is in use: stop what listens there, or choose another" in result.stderr
+
+
+def test_a_unix_socket_that_somebody_answers_on_is_left_alone(
+    invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "gw.sock"))
+        taken.listen()
+        result = invoke("serve", "--store", "memory:", "--uds", "gw.sock")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "gw.sock is in use" in result.stderr
+    assert (tmp_path / "gw.sock").is_socket()
+
+
+async def test_a_store_that_another_gateway_uses_is_said_so(tmp_path: Path) -> None:
+    async with (
+        SqliteStore(tmp_path / "gateway.db").open("another", 0.0),
+        process(tmp_path, "serve", "--port", "0") as running,
+        asyncio.timeout(WAIT),
+    ):
+        out, err = await running.communicate()
+    assert (running.returncode, out, err.count(b"\n")) == (2, b"", 1)
+    assert b"gateway.db is in use by another gateway" in err
+
+
+# ── check ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_shows_every_setting_and_where_it_came_from(invoke: Callable[..., Result]) -> None:
+    result = invoke("check", "--port", "81", GATEWAY_MAX_WAITING="3", GATEWAY_PROT="geheim")
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.split("\n\n")[0].splitlines()}
+    assert rows.keys() >= OPTIONS.keys()
+    assert rows["port"] == ["81", "--port"]
+    assert rows["max_waiting"] == ["3", "GATEWAY_MAX_WAITING"]
+    assert rows["host"] == ["127.0.0.1", "default"]
+    assert "GATEWAY_PROT is none of these settings, and does nothing." in result.stdout
+    assert "geheim" not in result.stdout
+
+
+def test_check_tries_the_store_and_every_agent(invoke: Callable[..., Result]) -> None:
+    result = invoke("check")
+    assert "store sqlite:///gateway.db: well" in result.stdout
+    for name in ("eliza", "echo", "metronome"):
+        assert f"agent {name}: well" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--store", "sqlite:///no/such.db"], "store sqlite:///no/such.db: not well: "),
+        (["--agent", "me=http?url=http://127.0.0.1:1/"], "agent me: not well: "),
+        (["--agent", "me=nobody"], "The agent nobody cannot be loaded: "),
+    ],
+)
+def test_check_fails_if_something_is_not_well(
+    invoke: Callable[..., Result], args: list[str], line: str
+) -> None:
+    result = invoke("check", *args)
+    assert result.exit_code == 1
+    assert line in result.stdout
+
+
+# ── schema, chat ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("form", "begin"),
+    [("--json-schema", '{\n  "$schema"'), ("--asyncapi", '{\n  "asyncapi"'), ("--typescript", "//")],
+)
+def test_schema_prints_the_protocol(invoke: Callable[..., Result], form: str, begin: str) -> None:
+    result = invoke("schema", form)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(begin)
+
+
+def test_schema_asks_which(invoke: Callable[..., Result]) -> None:
+    result = invoke("schema")
+    assert result.exit_code == 2
+    assert "--typescript" in result.stderr
+
+
+def test_every_command_explains_itself(invoke: Callable[..., Result]) -> None:
+    for command in ("serve", "check", "chat", "schema"):
+        result = invoke(command, "--help")
+        assert result.exit_code == 0
+        assert result.stdout.count("\n") > 5
+
+
+def test_every_setting_with_a_flag_is_an_option_of_serve(invoke: Callable[..., Result]) -> None:
+    text = invoke("serve", "--help").stdout
+    for option in OPTIONS.values():
+        if option.about.flag is not None:
+            assert option.about.flag in text
+            assert option.variable in text
