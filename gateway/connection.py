@@ -39,6 +39,9 @@ SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
 
 COMMANDS = ("new", "stop")
 
+_FETCH_AGAIN = 0.5
+"""Seconds until a page that the store could not give is asked for again."""
+
 
 class Connection:
     """What one WebSocket or SSE stream sees of the gateway. The endpoint feeds it (`receive`), waits for
@@ -173,7 +176,8 @@ class Connection:
 
     def fetch(self, attachment: Attachment) -> None:
         """Get the next page of what this one missed."""
-        self._errand(partial(self._fetch, attachment))
+        if not attachment.gone:
+            self._errand(partial(self._fetch, attachment))
 
     async def _fetch(self, attachment: Attachment) -> None:
         if attachment.gone:
@@ -183,6 +187,10 @@ class Connection:
             await attachment.turn_page(runtime.store, runtime.settings.page_bytes)
         except NoSession:
             pass  # deleted: its log says so
+        except Unavailable:
+            # Not here: other errands are refused in an outage, and must not wait for its end.
+            asyncio.get_running_loop().call_later(_FETCH_AGAIN, self.fetch, attachment)
+            return
         self.news(attachment)
 
     def ended(self, attachment: Attachment) -> None:
@@ -308,12 +316,9 @@ class Connection:
                 if self.left:
                     raise ConnectionError
                 await errand()
-            except Refused as refusal:
+            except (Refused, Unavailable) as error:
                 if reply is not None:
-                    reply(refusal)
-            except Unavailable:
-                if reply is not None:
-                    reply(Refused("store_unavailable", "The store does not answer; send it again."))
+                    reply(_refusal(error))
             except Exception as error:
                 (reply or self._failed)(error)
             self._errands.popleft()
@@ -347,8 +352,8 @@ class Connection:
                 await self.follow(
                     key, "again" if target.create else "never", target.cursor, target.history, turn
                 )
-            except Refused as refusal:
-                self.refuse(refusal, session_id=target.session_id)
+            except (Refused, Unavailable) as error:
+                self.refuse(_refusal(error), session_id=target.session_id)
                 if (answer := turn.one_less()) is not None:
                     self.put(answer)
         if not attach.sessions:
@@ -479,3 +484,9 @@ class Connection:
                 known = ", ".join(COMMANDS)
                 raise Refused("bad_frame", f"There is no command {name[:40]!r}; known are {known}.")
         self.put(frames.CommandResult(frame.command, message, key.session_id, frame.ref))
+
+
+def _refusal(error: Refused | Unavailable) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    return Refused("store_unavailable", "The store does not answer; send it again.")

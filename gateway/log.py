@@ -51,6 +51,7 @@ class Log:
         "base",
         "ended",
         "epoch",
+        "kept_any",
         "readers",
         "seq",
         "session_id",
@@ -72,6 +73,8 @@ class Log:
         self.typing: dict[object, float] | None = None
         """Which readers' users are typing, and until when (loop time)."""
         self.ended: Literal["closed", "expired"] | None = None
+        self.kept_any = False
+        """There are records here that not every reader may have been sent."""
         self._kept: list[tuple[Record, codec.Shared]] | None = None
         self._bytes = 0
 
@@ -105,6 +108,7 @@ class Log:
         shared = codec.Shared(record, self.session_id)
         if self._kept is None:
             self._kept = []
+            self.kept_any = True
         self._kept.append((record, shared))
         self._bytes += shared.size
         if self._bytes > tail_bytes:
@@ -159,15 +163,15 @@ class Log:
         return self._kept[seq - self.base - 1]
 
     def release(self) -> None:
-        """Forget the records that every reader has been sent, once nothing runs. Cheap, and only worth it
-        when a few readers are left to ask."""
-        if self._kept and len(self.readers) <= 16 and all(reader.seq == self.seq for reader in self.readers):
+        """Forget the records that every reader has been sent. Only worth it while there are few to ask."""
+        if len(self.readers) <= 16 and all(reader.seq == self.seq for reader in self.readers):
             self._forget()
 
     def _forget(self) -> None:
         self.base = self.seq
         self._kept = None
         self._bytes = 0
+        self.kept_any = False
 
     def _let_go(self, tail_bytes: int) -> None:
         gone = 0

@@ -98,7 +98,7 @@ def load_store(settings: Settings) -> Store:
     """The store that `settings` name; it is not opened yet. Raises `CannotStart`."""
     place, _, query = settings.store.partition("?")
     if place == "memory:" and not query:
-        return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)  # type: ignore[return-value]
+        return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)
     file = place.removeprefix("sqlite:///")
     if file in ("", place) or query not in _SYNCHRONOUS:
         shown = OPTIONS["store"].show(settings.store)
@@ -106,7 +106,7 @@ def load_store(settings: Settings) -> Store:
             f"The store {shown} means nothing; allowed is sqlite:///FILE (an absolute path makes it four "
             "slashes), sqlite:///FILE?synchronous=full, or memory:."
         )
-    return SqliteStore(  # type: ignore[return-value]
+    return SqliteStore(
         file,
         synchronous_full=_SYNCHRONOUS[query],
         keep_days=settings.keep_days,
@@ -142,8 +142,15 @@ def _listen(settings: Settings) -> list[socket.socket]:
         if error.errno == errno.EADDRINUSE:
             why = f"{where} is in use: stop what listens there, or choose another with --port or --uds."
         else:
-            why = f"Cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}."
+            why = f"Cannot listen on {where}: {_reason(error)}."
         raise CannotStart(why) from error
+
+
+def _reason(error: OSError) -> str:
+    """Why, without the address, which `create_server` puts into its errors."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return str(error.strerror or error)
+    return os.strerror(error.errno)
 
 
 def _listen_tcp(host: str, port: int) -> list[socket.socket]:

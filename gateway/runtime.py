@@ -5,19 +5,32 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
-from .interfaces import Agent, Store
+from .interfaces import Agent, Store, Unavailable
 from .metrics import Metrics
 from .settings import Settings
 
-__all__ = ["Runtime", "Stopped", "Tasks", "new_id"]
+__all__ = ["Runtime", "Stopped", "Tasks", "new_id", "until_answered"]
+
+Answered = TypeVar("Answered")
 
 
 def new_id() -> str:
     """A fresh id, 96 random bits: for turns, sessions, connections, tags, nodes."""
     return secrets.token_hex(12)
+
+
+async def until_answered(read: Callable[[], Awaitable[Answered]]) -> Answered:
+    """What a read of the store answers, tried again until it does: for what nobody would ask again."""
+    delay = 0.05
+    while True:
+        try:
+            return await read()
+        except Unavailable:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
 
 
 class Tasks(asyncio.TaskGroup):

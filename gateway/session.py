@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Literal, Protocol
 
 import structlog
@@ -53,7 +54,7 @@ from .interfaces import (
     Unavailable,
 )
 from .log import Log
-from .runtime import Runtime
+from .runtime import Runtime, until_answered
 from .text import Text
 from .turn import Answer
 
@@ -231,7 +232,7 @@ class Session:
                         refusal.session_id = self.key.session_id
                     answered = refusal
                 except Unavailable:
-                    answered = _unavailable(self.key)
+                    answered = _unavailable(self.key, item.ask)
                 except Exception:
                     logger.exception("session crashed", **self._whose())
                     self._crash()
@@ -292,7 +293,10 @@ class Session:
             except Duplicate as duplicate:
                 known[duplicate.turn.turn_id] = duplicate.turn
             except Stale:
-                await self._refresh()
+                if isinstance(command, End | UseTool):
+                    await until_answered(self._refresh)  # a turn says it only once
+                else:
+                    await self._refresh()
                 known.clear()
             except NoSession:
                 self._gone("closed")
@@ -321,8 +325,8 @@ class Session:
                     break
                 except Unavailable:
                     logger.warning("store unavailable, trying again", delay=delay, **self._whose())
-                    if item.answer is not None:
-                        item.answer(_unavailable(self.key))
+                    if item.answer is not None and not isinstance(item.ask, UseTool):  # the agent waits
+                        item.answer(_unavailable(self.key, item.ask))
                         item.answer = None
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 2.0)
@@ -380,32 +384,15 @@ class Session:
             return
         if self._request_ids is not None:
             request_id = self._request_ids.pop(running.turn_id, request_id)
-        answer = Answer(self._runtime, self.log, text, running.message, self._record, self._ended)
+        answer = Answer(self._runtime, self.log, text, running.message, self)
         self.answer = answer
         self._keeper.runs(self, True)
-        self._runtime.tasks.start_soon(self._run, answer, request_id)
-
-    async def _run(self, answer: Answer, request_id: str | None) -> None:
-        """Run a turn to the end of its agent, after the one before has cleaned up; the turn's task."""
-        previous = self.cleaning
-        if previous is not None and not previous.done:
-            previous.cleaned = asyncio.Event()
-            try:
-                async with asyncio.timeout(self._runtime.settings.cleanup_timeout):
-                    await previous.cleaned.wait()
-            except TimeoutError:
-                self._runtime.metrics.abandoned += 1
-                logger.warning("agent did not stop", turn_id=previous.turn_id, **self._whose())
-        self.cleaning = None
-
-        async def prepare() -> interfaces.Turn:
-            return await self._prepare(answer.message, request_id)
-
-        await answer.run(prepare, self._runtime.agents.get(self.key.agent))
-        self._keeper.rest(self)
+        given = partial(self._prepare, running.message, request_id)
+        self._runtime.tasks.start_soon(answer.run, given, self._runtime.agents.get(self.key.agent))
 
     async def _prepare(self, message: records.Message, request_id: str | None) -> interfaces.Turn:
-        """What the agent is given."""
+        """What the agent is given, as soon as the one before has cleaned up."""
+        await self._clean_up()
         agent, state = self._runtime.agents[self.key.agent], self.info.state if self.info is not None else {}
         return interfaces.Turn(
             turn_id=message.turn_id,
@@ -417,6 +404,19 @@ class Session:
             state=deepcopy(state) if state else {},
             request_id=request_id,
         )
+
+    async def _clean_up(self) -> None:
+        """Wait for the last turn's agent, which was stopped; not for ever."""
+        previous = self.cleaning
+        if previous is None or previous.done:
+            return
+        previous.cleaned = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._runtime.settings.cleanup_timeout):
+                await previous.cleaned.wait()
+        except TimeoutError:
+            self._runtime.metrics.abandoned += 1
+            logger.warning("agent did not stop", turn_id=previous.turn_id, **self._whose())
 
     async def _history(self, limit: int) -> list[Past]:
         """The conversation before the running turn: without its own message, and without those that wait."""
@@ -437,11 +437,19 @@ class Session:
         ]
         return past[-limit:]
 
-    async def _record(self, record: ToolCall | ToolResult) -> None:
+    async def record(self, record: ToolCall | ToolResult) -> None:
+        """The running turn used a tool."""
         await self.asked(UseTool(record))
 
-    def _ended(self, _: Answer, record: Terminal) -> None:
+    def ended(self, record: Terminal) -> None:
+        """The running turn has come to its end."""
         self.ask(End(record))
+
+    def cleaned(self, answer: Answer) -> None:
+        """A turn's agent is gone."""
+        if self.cleaning is answer:
+            self.cleaning = None
+        self._keeper.rest(self)
 
     # ── Waking up, and what others wrote ─────────────────────────────────────────────────────────────────
 
@@ -538,7 +546,7 @@ class Session:
             await self._decide(Close(text=None), item)
             await self._end_elsewhere()
         if self.log.text is not None:
-            self.log.text.close()  # from here on its end is decided, and nobody may be shown more than that says
+            self.log.text.close()  # its end is decided from here on: nobody may be shown more than that says
         await self._decide(Close(), item)
         try:
             await self._runtime.store.delete(self.key, self._runtime.now())
@@ -622,9 +630,10 @@ def _no_session(gone: NoSession) -> Refused:
             return Refused("session_not_found", "There is no such session.")
 
 
-def _unavailable(key: Key) -> Refused:
+def _unavailable(key: Key, ask: Ask) -> Refused:
     return Refused(
         "store_unavailable",
         "The store does not answer; whether this was done is unknown. Send it again under the same turn_id.",
         session_id=key.session_id,
+        turn_id=ask.turn_id if isinstance(ask, Send) else None,
     )

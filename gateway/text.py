@@ -40,10 +40,11 @@ class Text:
         "_cached_start",
         "_cached_stop",
         "_codec",
+        "_epoch",
         "_held",
         "_pieces",
+        "_session_id",
         "_starts",
-        "_whose",
         "closed",
         "length",
         "saved",
@@ -68,7 +69,8 @@ class Text:
         self._pieces = [text] if text else []
         self._starts = [0] if text else []
         self._held = ""
-        self._whose = (epoch, session_id, turn_id)
+        self._epoch = epoch
+        self._session_id = session_id
         self._codec: codec.Delta | None = None
         self._cached_seq = self._cached_start = self._cached_stop = -1
         self._cached = b""
@@ -151,5 +153,5 @@ class Text:
 
     def _encoder(self) -> codec.Delta:
         if self._codec is None:  # most texts of most nodes are never read
-            self._codec = codec.Delta(*self._whose)
+            self._codec = codec.Delta(self._epoch, self._session_id, self.turn_id)
         return self._codec

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -19,7 +19,7 @@ from protocol.codec import encode
 from protocol.errors import TABLE
 
 from . import interfaces
-from .interfaces import Agent, AgentError, Note, Piece, Thought, Usage
+from .interfaces import Agent, AgentError, Note, Piece, Thought, Unavailable, Usage
 from .log import Log
 from .runtime import Runtime
 from .text import Text, clean
@@ -32,16 +32,26 @@ _BREATHE = 64
 """After so many pieces an agent that never waits lets the others run."""
 
 
-class Answer:
-    """The running turn's agent at work.
+class Owner(Protocol):
+    """The session, as its running turn sees it."""
 
-    `record` makes a tool record durable (it may be refused by the rules, then it was none); `ended` is called
-    once, with the terminal record, in whatever task the end came from, and must not wait.
-    """
+    async def record(self, record: records.ToolCall | records.ToolResult) -> None:
+        """Make a tool record durable. The rules may refuse it; then it was none."""
+        ...
+
+    def ended(self, record: records.Terminal) -> None:
+        """How the turn ended; said once, from whatever task the end came from. A plain call."""
+        ...
+
+    def cleaned(self, answer: Answer) -> None:
+        """The turn's agent is gone, clean-up and all."""
+        ...
+
+
+class Answer:
+    """The running turn's agent at work."""
 
     __slots__ = (
-        "_agent",
-        "_ended",
         "_first_at",
         "_input_tokens",
         "_log",
@@ -49,8 +59,8 @@ class Answer:
         "_output_tokens",
         "_progress",
         "_progress_at",
-        "_record",
         "_runtime",
+        "_session",
         "_started_at",
         "_state",
         "_task",
@@ -69,13 +79,11 @@ class Answer:
         log: Log,
         text: Text,
         message: records.Message,
-        record: Callable[[records.ToolCall | records.ToolResult], Awaitable[None]],
-        ended: Callable[[Answer, records.Terminal], None],
+        session: Owner,
     ) -> None:
         self._runtime = runtime
         self._log = log
-        self._record = record
-        self._ended = ended
+        self._session = session
         self.text = text
         self.message = message
         self.over = False
@@ -108,12 +116,33 @@ class Answer:
 
     # ── Running ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, prepare: Callable[[], Awaitable[interfaces.Turn]], agent: Agent | None) -> None:
-        """Run the agent to its end. Never raises; `prepare` gathers what the agent is given."""
+    async def run(self, given: Callable[[], Awaitable[interfaces.Turn]], agent: Agent | None) -> None:
+        """Run the agent to its end: the turn's task. Never raises. `given` gathers what the agent is given.
+        One frame, not three: there may be 10,000s of turns that wait for their agents."""
         self._task = asyncio.current_task()
+        pieces = 0
         try:
+            if agent is None:
+                raise AgentError("The gateway was started without this agent.", "agent_unavailable")
+            turn = await given()
+            self._begin(turn)
+            async with aclosing(agent(turn)) as answer:
+                try:
+                    async for piece in answer:
+                        if self.over:  # what it says when it was stopped is not for the next turn's text
+                            return
+                        pieces += 1
+                        if type(piece) is str:
+                            if self._extend(piece):
+                                await self._save_soon()
+                        else:
+                            await self._take(piece)
+                        if pieces % _BREATHE == 0:
+                            await asyncio.sleep(0)
+                except AgentError as error:
+                    self._fail(error)  # now: closing the agent may take its time, or raise something else
             if not self.over:
-                await self._answer(prepare, agent)
+                self._complete(turn)
         except asyncio.CancelledError:
             if not self.over:
                 if self._task is not None and self._task.cancelling():  # the process stops
@@ -122,49 +151,34 @@ class Answer:
                     self._fail(AgentError("The agent cancelled itself."))
         except AgentError as error:
             self._fail(error)
+        except Unavailable:
+            self._fail(AgentError("The store does not answer.", "store_unavailable"))
         except BaseException as error:  # an agent's sys.exit() must not end the gateway
             logger.exception("agent failed", turn_id=self.turn_id, **_whose(self._log))
             self._fail(AgentError(f"The agent failed ({type(error).__name__})."))
         finally:
+            self._runtime.metrics.deltas += pieces
             self._task = None
             if self.cleaned is not None:
                 self.cleaned.set()
+            self._session.cleaned(self)
 
-    async def _answer(self, prepare: Callable[[], Awaitable[interfaces.Turn]], agent: Agent | None) -> None:
-        if agent is None:
-            raise AgentError("The gateway was started without this agent.", "agent_unavailable")
-        turn = await prepare()
+    def _begin(self, turn: interfaces.Turn) -> None:
         self._state = encode(turn.state)
         self._started_at = self._progress_at = asyncio.get_running_loop().time()
-        text, log, save_bytes = self.text, self._log, self._runtime.settings.save_bytes
-        max_chars = self._runtime.settings.max_text_chars
-        pieces = 0
-        async with aclosing(agent(turn)) as answer:
-            try:
-                async for piece in answer:
-                    if self.over:  # what it says when it was stopped is not for the next turn's text
-                        return
-                    pieces += 1
-                    if type(piece) is str:
-                        if text.length + len(piece) > max_chars:
-                            log.extend(piece[: max_chars - text.length])
-                            raise AgentError(
-                                f"The answer has more than {max_chars:,} characters.", "answer_too_large"
-                            )
-                        log.extend(piece)
-                        if text.unsaved_bytes >= save_bytes:
-                            await self._save_soon()
-                    else:
-                        await self._take(piece)
-                    if self._first_at is None:
-                        self._first_at = asyncio.get_running_loop().time()
-                    if pieces % _BREATHE == 0:
-                        await asyncio.sleep(0)
-            except AgentError as error:
-                self._fail(error)  # now: closing the agent may take its time, or raise something else
-        self._runtime.metrics.deltas += pieces
-        if not self.over:
-            self._complete(turn)
+
+    def _extend(self, piece: str) -> bool:
+        """Add a piece of text; true if so much is unsaved that the store should hear of it."""
+        text, settings = self.text, self._runtime.settings
+        if text.length + len(piece) > settings.max_text_chars:
+            self._log.extend(piece[: settings.max_text_chars - text.length])
+            raise AgentError(
+                f"The answer has more than {settings.max_text_chars:,} characters.", "answer_too_large"
+            )
+        self._log.extend(piece)
+        if self._first_at is None:
+            self._first_at = asyncio.get_running_loop().time()
+        return text.unsaved_bytes >= settings.save_bytes
 
     async def _save_soon(self) -> None:
         """Much text is unsaved: hurry the store, and wait for it if it is too much."""
@@ -176,6 +190,8 @@ class Answer:
     async def _take(self, piece: Piece) -> None:
         """A piece that is not plain text."""
         text, now = self.text, self._runtime.now
+        if self._first_at is None:
+            self._first_at = asyncio.get_running_loop().time()
         match piece:
             case Thought():
                 if text.thought is None:
@@ -188,10 +204,12 @@ class Answer:
                 self._log.extend(str(piece))
             case interfaces.ToolCall(tool_call_id=call_id, name=name, input=value):
                 self._check_json([call_id, name, value])
-                await self._record(records.ToolCall(self.turn_id, text.length, call_id, name, value, now()))
+                await self._session.record(
+                    records.ToolCall(self.turn_id, text.length, call_id, name, value, now())
+                )
             case interfaces.ToolResult(tool_call_id=call_id, content=value, is_error=is_error):
                 self._check_json([call_id, value])
-                await self._record(
+                await self._session.record(
                     records.ToolResult(self.turn_id, text.length, call_id, value, is_error, now())
                 )
             case Usage(input_tokens=input_tokens, output_tokens=output_tokens):
@@ -305,7 +323,7 @@ class Answer:
             metrics.turn_seconds.observe(asyncio.get_running_loop().time() - self._started_at)
             if self._first_at is not None:
                 metrics.first_delta.observe(self._first_at - self._started_at)
-        self._ended(self, record)
+        self._session.ended(record)
 
     def _stop(self) -> None:
         if self._task is not None and self._task is not asyncio.current_task():

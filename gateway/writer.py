@@ -228,7 +228,7 @@ class Writer:
             else:
                 attachment.ready = False
                 attachment.deficit = 0
-                if attachment.log.text is None:
+                if attachment.log.kept_any:
                     attachment.log.release()
         return out
 

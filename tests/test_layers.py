@@ -21,7 +21,7 @@ LAYERS = (
     ("gateway.run",),
     ("gateway.app", "gateway.load", "gateway.serve"),
     # What clients talk to, and the Python client
-    ("gateway.endpoints.*", "gateway.client"),
+    ("gateway.endpoints.*", "gateway.client", "gateway.chat_terminal"),
     ("gateway.stream", "gateway.client_session"),
     ("gateway.connection", "gateway.http", "gateway.client_turn"),
     ("gateway.writer", "gateway.client_line"),
