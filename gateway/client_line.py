@@ -187,7 +187,8 @@ class Line:
             said = json.loads(response.body or b"{}")
             content, code, after = str(said["content"]), str(said["code"]), said.get("retry_after_ms")
         except (ValueError, LookupError, TypeError):
-            return LineClosed(close, f"The upgrade was refused with HTTP status {status}.")
+            content = FINAL.get(close, "The gateway takes no more lines now.")
+            return LineClosed(close, f"{content} (HTTP status {status})")
         self.error = frames.Error(
             content=content, code=code, retryable=close not in FINAL, retry_after_ms=after
         )

@@ -85,8 +85,8 @@ class Log:
         self._forget()
 
     def append(self, record: Record, tail_bytes: int) -> None:
-        """The next record is durable: tell the readers. Of what they have not been sent, at most about
-        `tail_bytes` are kept here."""
+        """The next record is durable; `wake` tells the readers. Of what they have not been sent, at most
+        about `tail_bytes` are kept here."""
         self.seq += 1
         match record:
             case Started():
@@ -113,7 +113,6 @@ class Log:
         self._bytes += shared.size
         if self._bytes > tail_bytes:
             self._let_go(tail_bytes)
-        self.wake()
 
     def extend(self, piece: str) -> None:
         """The running turn wrote `piece`. A plain call: it is on the path of every token."""

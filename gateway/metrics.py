@@ -6,11 +6,13 @@ they become metrics when somebody asks.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 __all__ = ["Gauges", "Metrics"]
@@ -24,6 +26,27 @@ class Gauges(Protocol):
     def gauges(self) -> dict[str, float]:
         """Name → value."""
         ...
+
+
+class Histogram:
+    """How often which length of time was seen."""
+
+    __slots__ = ("_counts", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_SECONDS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """It was seen once more."""
+        self._counts[bisect_left(_SECONDS, seconds)] += 1
+        self._sum += seconds
+
+    def family(self, name: str, documentation: str) -> HistogramMetricFamily:
+        """As Prometheus reads it: counts that add up, by upper bound."""
+        bounds = [*map(str, _SECONDS), "+Inf"]
+        buckets = list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+        return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._sum)
 
 
 class Metrics(Collector):
@@ -43,18 +66,8 @@ class Metrics(Collector):
         self._watched: list[Gauges] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self.first_delta = Histogram(
-            "gateway_first_delta_seconds",
-            "From the start of a turn to its first output.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.turn_seconds = Histogram(
-            "gateway_turn_seconds",
-            "From the start of a turn to its end.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
+        self.first_delta = Histogram()
+        self.turn_seconds = Histogram()
 
     def watch(self, source: Gauges) -> None:
         """Ask `source` for its gauges whenever somebody reads the metrics."""
@@ -77,6 +90,10 @@ class Metrics(Collector):
         yield _counter("gateway_frames_received", "Frames that clients sent.", self.frames_received)
         yield _counter("gateway_crashes", "Actors that crashed: bugs.", self.crashes)
         yield _counter("gateway_abandoned_turns", "Agents that did not stop when told to.", self.abandoned)
+        yield self.first_delta.family(
+            "gateway_first_delta_seconds", "From the start of a turn to its first output."
+        )
+        yield self.turn_seconds.family("gateway_turn_seconds", "From the start of a turn to its end.")
         turns = CounterMetricFamily("gateway_turns", "Turns that ended.", labels=["outcome"])
         for outcome, count in self.turns.items():
             turns.add_metric([outcome], count)

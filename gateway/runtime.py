@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from itertools import count
 from typing import Any, TypeVar
 
 from .interfaces import Agent, Store, Unavailable
@@ -47,10 +48,45 @@ class Tasks(asyncio.TaskGroup):
         """Run it in this group."""
         return self.create_task(function(*args))
 
+    def start_now(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run it at once, as part of the caller, until it first waits; only then does it become a task.
+        Spares what never waits a task and a pass of the loop (like the standard library's eager tasks, from
+        3.12 on). Up to its first wait it must not ask which task it runs in."""
+        try:
+            waits_for = coroutine.send(None)
+        except StopIteration:
+            return
+        self.create_task(_go_on(coroutine, waits_for))
+
     def stop(self) -> None:
         """Cancel everything that runs in it; leaving the group then raises `Stopped` in an exception
         group."""
         self.start_soon(_raise_stopped)
+
+
+async def _go_on(coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    await _Rest(coroutine, waits_for)
+
+
+class _Rest:
+    """Awaits the rest of a coroutine that was begun and waits for something."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    answer = yield waits_for
+                except BaseException as error:
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(answer)
+        except StopIteration:
+            pass
 
 
 class Stopped(Exception):
@@ -82,9 +118,14 @@ class Runtime:
         self.new_id = new_id
         self.node = new_id()
         """This process, as `Started.node` names it."""
+        self._tags = count(1)
         self.metrics = Metrics()
         self.tasks = Tasks()
         self.draining = False
         """The process stops: nothing new is started."""
         self.save_soon: Callable[[], None] = lambda: None
         """Some turn has much unsaved text."""
+
+    def new_tag(self) -> str:
+        """A tag no append ever had: random by its node, and new by its number."""
+        return f"{self.node}-{next(self._tags):x}"

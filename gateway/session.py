@@ -180,7 +180,7 @@ class Session:
         self._mailbox.append(Item(ask, answer, request_id))
         if not self.working:
             self.working = True
-            self._runtime.tasks.start_soon(self._work)
+            self._runtime.tasks.start_now(self._work())
 
     async def asked(self, ask: Ask, request_id: str | None = None) -> Accepted:
         """`ask`, and wait for the answer. Cancelling the wait takes nothing back."""
@@ -205,6 +205,12 @@ class Session:
             return  # an append of our own finds out by itself, and who sleeps reads when it wakes
         foreign_turn = self.state.running is not None and self.answer is None
         if head != self.head or foreign_turn:
+            # Not at once: we are inside the other's append, and an answer of ours would come before it has
+            # returned.
+            asyncio.get_running_loop().call_soon(self._read_news)
+
+    def _read_news(self) -> None:
+        if self.head is not None:
             self.ask(Refresh())
 
     @property
@@ -313,7 +319,7 @@ class Session:
         unsaved = None
         if text is not None and self.answer is not None and text.saved < text.length:
             unsaved = text.saved, text.unsaved()
-        tag = runtime.new_id()
+        tag = runtime.new_tag()
         delay = 0.05
         self._writing = True
         try:
@@ -338,6 +344,8 @@ class Session:
             self.info = info
         self._take_over(new_head, decision.records)
         self._start_appended(decision.records, item.request_id)
+        # Woken last: an agent that answers at once is then heard in the very write that tells of its turn.
+        self.log.wake()
 
     def _info_after(self, appended: Sequence[Record]) -> Info | None:
         """The session's info, if a completed turn changed its state."""
@@ -351,8 +359,8 @@ class Session:
         return None
 
     def _take_over(self, head: Head, appended: Sequence[Record]) -> None:
-        """These records are in the log: fold them in, show them, and stop what they stop. The state is taken
-        over whole before anybody is shown a word: a client may answer a turn's end the moment it sees it."""
+        """These records are in the log: fold them in, and stop what they stop. The state is taken over whole
+        before any reader is woken: a client may answer a turn's end the moment it sees it."""
         for record in appended:
             self.state = evolve(self.state, record)
         self.head = head
@@ -476,7 +484,7 @@ class Session:
             info = Info(key=self.key, created_at=now, updated_at=now, label=ask.label)
             try:
                 head = await store.create(
-                    info, self._runtime.new_id(), over_tombstone=ask.create == "again", activate=ask.activate
+                    info, self._runtime.new_tag(), over_tombstone=ask.create == "again", activate=ask.activate
                 )
             except SessionExists:
                 continue
@@ -519,6 +527,7 @@ class Session:
                     self._wake(loaded)
                     return
                 self._take_over(self.head, [entry.record for entry in page if entry.seq <= loaded.head.seq])
+                self.log.wake()
             self.head, self.info = loaded.head, loaded.info
             if self.state.running is not None and self.answer is None:
                 turn_id, text = await store.text(self.key)
@@ -557,16 +566,18 @@ class Session:
 
     async def _end_elsewhere(self) -> None:
         """Wait until the node that runs the turn wrote its end; not for ever, it may be gone."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._runtime.settings.cleanup_timeout
+        self._news = news = asyncio.Event()
+        enough = loop.call_at(deadline, news.set)
         try:
-            async with asyncio.timeout(self._runtime.settings.cleanup_timeout):
-                while self.state.running is not None:
-                    self._news = asyncio.Event()
-                    await self._refresh()
-                    if self.state.running is not None:
-                        await self._news.wait()
-        except TimeoutError:
-            pass
+            while self.state.running is not None and loop.time() < deadline:
+                news.clear()
+                await self._refresh()
+                if self.state.running is not None:
+                    await news.wait()
         finally:
+            enough.cancel()
             self._news = None
 
     def _gone(self, status: Literal["closed", "expired"]) -> None:

@@ -28,6 +28,8 @@ __all__ = ["Line", "Supervisor"]
 
 logger = structlog.get_logger("gateway.supervisor")
 
+_STEP = 64
+"""Sessions looked at before the others may go on."""
 _TICK = 0.1
 """Seconds between two turns of the wheel: how late a time-out may come."""
 
@@ -266,22 +268,27 @@ class Supervisor:
                 pass
 
     async def save(self) -> None:
-        """One commit for all sessions."""
-        answers = [
-            (session, session.answer)
-            for session in self._busy
-            if session.answer is not None and session.answer.text.saved < session.answer.text.length
-        ]
-        if not answers:
+        """Save what running turns wrote, in one commit for all of them; in small steps, so that no delta
+        waits until a thousand sessions are gathered."""
+        answers: list[tuple[Session, Answer]] = []
+        batch: list[Segment] = []
+        for number, session in enumerate([*self._busy], 1):
+            answer = session.answer
+            if answer is not None and answer.text.saved < answer.text.length:
+                answers.append((session, answer))
+                batch.append(Segment(session.key, answer.turn_id, answer.text.saved, answer.text.unsaved()))
+            if number % _STEP == 0:
+                await asyncio.sleep(0)
+        if not batch:
             return
-        batch = [
-            Segment(session.key, answer.turn_id, answer.text.saved, answer.text.unsaved())
-            for session, answer in answers
-        ]
         saved = await self.runtime.store.save_text(batch)
         self.store_reachable = True
-        for (session, answer), segment, answered in zip(answers, batch, saved, strict=True):
+        for number, ((session, answer), segment, answered) in enumerate(
+            zip(answers, batch, saved, strict=True), 1
+        ):
             self._after_save(session, answer, segment, answered)
+            if number % _STEP == 0:
+                await asyncio.sleep(0)
 
     def _after_save(self, session: Session, answer: Answer, segment: Segment, saved: Saved) -> None:
         answer.text.mark_saved(segment.offset + len(segment.text))

@@ -64,7 +64,7 @@ class Line:
             return
         self.closed = True
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._send({"type": "websocket.close", "code": code, "reason": _short(reason)})
         except (OSError, RuntimeError):
             pass
 
@@ -203,7 +203,12 @@ async def _refuse(line: Line, refusal: Refused) -> None:
         await line.send([codec.encode(codec.error_frame(refusal))])
     except ConnectionError:
         return
-    await line.close(close, refusal.content[:100])
+    await line.close(close, refusal.content)
+
+
+def _short(reason: str) -> str:
+    """As much of it as a close frame holds: 123 bytes (RFC 6455, 5.5)."""
+    return reason.encode()[:123].decode(errors="ignore")
 
 
 async def _answer_http(refusal: Refused, send: Send) -> None:

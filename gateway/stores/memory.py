@@ -7,6 +7,7 @@ disk would give back, and nothing that a caller holds can change it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, islice
@@ -38,6 +39,10 @@ from protocol.history import DAY, new_turns, within
 from protocol.records import Entry, Record, encode_record
 
 __all__ = ["MemoryStore"]
+
+
+STEP = 64
+"""Segments saved before the loop may turn."""
 
 
 class MemoryStore:
@@ -140,7 +145,12 @@ class MemoryStore:
 
     async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
         """See `Store.save_text`. The pieces are kept as they are, not copied."""
-        return [self._save(segment) for segment in batch]
+        saved = []
+        for number, segment in enumerate(batch, 1):
+            saved.append(self._save(segment))
+            if number % STEP == 0:  # there may be thousands: let the others go on
+                await asyncio.sleep(0)
+        return saved
 
     async def delete(self, key: Key, now: float, status: Ended = "closed") -> None:
         """See `Store.delete`."""

@@ -31,13 +31,3 @@ async def writer(turn: Turn) -> AsyncIterator[Piece]:
             yield ToolResult("c", number)
         yield piece
         await asyncio.sleep(0.003)
-
-
-async def stubborn(_: Turn) -> AsyncIterator[Piece]:
-    """Says one word, and does not stop when it is told to."""
-    yield "still here"
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            pass

@@ -166,17 +166,18 @@ async def test_a_laggard_whose_page_could_not_be_read_gets_it_later() -> None:
         assert slow.broken is None
 
 
-async def test_a_turn_that_cannot_be_prepared_in_an_outage_waits_for_the_store() -> None:
+async def test_a_turn_whose_history_cannot_be_read_fails_as_one_to_be_tried_again() -> None:
     script, store = Script(), Flaky(MemoryStore())
     async with gateway({"bot": script}, store, QUICK) as g:  # type: ignore[arg-type]
         client = Client(g)
         store.fail("before", "history")
-        client.put("message", session_id="s", turn_id="t", content="hi", ref="1")
-        assert (await client.answer("1")).status == "started"
-        await store.failed("history", 1)
+        client.put("message", session_id="s", turn_id="t1", content="hi")
+        end = await client.terminal("t1")
+        assert (end.code, end.retryable) == ("store_unavailable", True)
         store.heal()
-        (await script.given("t")).end()
-        assert (await client.terminal("t")).status == "completed"
+        client.put("message", session_id="s", turn_id="t2", content="hi", replaces="t1")
+        (await script.given("t2")).end()
+        assert (await client.terminal("t2")).status == "completed"
 
 
 async def test_the_end_of_a_turn_is_not_forgotten_though_others_wrote_and_cannot_be_read() -> None:

@@ -37,6 +37,20 @@ async def agent(turn):
     yield overheard
 """
 
+CLINGY = """
+from gateway.agents.echo import EchoAgent
+
+class Agent(EchoAgent):
+    async def aclose(self):
+        raise RuntimeError("not letting go")
+"""
+COUNTING = """
+import gc
+
+async def agent(turn):
+    yield str(gc.get_freeze_count())
+"""
+
 
 @pytest.fixture
 def invoke(
@@ -60,9 +74,9 @@ def invoke(
 
 
 @asynccontextmanager
-async def process(directory: Path, *args: str) -> AsyncIterator[Process]:
+async def process(directory: Path, *args: str, **environ: str) -> AsyncIterator[Process]:
     """`python -m gateway …` in that directory."""
-    environ = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    environ |= {"PYTHONPATH": str(ROOT), "PATH": ""}
     command = (sys.executable, "-m", "gateway", *args)
     running = await asyncio.create_subprocess_exec(
         *command, cwd=directory, env=environ, stdout=PIPE, stderr=PIPE
@@ -119,6 +133,37 @@ async def test_serve_listens_on_a_unix_socket_that_a_dead_process_left_there(tmp
             assert (await client.get("http://localhost/healthz")).status_code == 200
         await stop(running)
     assert not path.exists()
+
+
+async def test_what_is_set_reaches_the_server(tmp_path: Path) -> None:
+    (tmp_path / "frozen.py").write_text(COUNTING)
+    flags = ("--port", "0", "--store", "memory:", "--root-path", "/gw", "--agent", "count=frozen:agent")
+    limits = {"GATEWAY_MAX_FRAME_BYTES": "1000", "GATEWAY_MAX_MESSAGE_BYTES": "2000"}
+    async with process(tmp_path, "serve", *flags, **limits) as running:
+        url = (await first_line(running)).split()[3]
+        assert url.endswith("/gw")
+        async with connect(f"ws{url[4:-3]}/ws") as line, asyncio.timeout(WAIT):
+            await line.send(json.dumps({"type": "message", "session_id": "s1", "content": "?"}))
+            while (frame := json.loads(await line.recv()))["type"] != "response":
+                pass
+            assert int(frame["content"]) > 0, "what was there at the start is looked at for garbage"
+            await line.send("x" * 1001)
+            assert json.loads(await line.recv())["code"] == "frame_too_large"
+            await line.send("x" * 2001)
+            await line.wait_closed()
+            assert line.close_code == 1009
+        await stop(running)
+
+
+async def test_what_goes_wrong_while_it_runs_is_logged_and_is_another_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "clingy.py").write_text(CLINGY)
+    flags = ("--port", "0", "--store", "memory:", "--agent", "me=clingy:Agent")
+    async with process(tmp_path, "serve", *flags) as running:
+        await first_line(running)
+        _, err = await stop(running)
+    assert running.returncode == 1
+    assert "the gateway crashed" in err
+    assert "RuntimeError: not letting go" in err
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
@@ -263,6 +308,14 @@ def test_schema_asks_which(invoke: Callable[..., Result]) -> None:
     result = invoke("schema")
     assert result.exit_code == 2
     assert "--typescript" in result.stderr
+
+
+def test_chat_wants_a_url_that_is_one(invoke: Callable[..., Result]) -> None:
+    result = invoke("chat", "--url", "localhost:8080")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: --url is 'localhost:8080'; allowed is ws:// or wss:// (or http:// or https://) and a host.\n"
+    )
 
 
 def test_every_command_explains_itself(invoke: Callable[..., Result]) -> None:

@@ -66,7 +66,10 @@ class Promises(RuleBasedStateMachine):
     def put(self, number: int, type: str, **fields: Any) -> str:  # noqa: A002
         self.refs += 1
         ref = str(self.refs)
-        self.clients[number].put(type, ref=ref, **fields)
+        client = self.clients[number]
+        self.loop.call_soon(
+            lambda: client.put(type, ref=ref, **fields)
+        )  # with the next pass, whatever else is in it
         return ref
 
     def note(self) -> None:

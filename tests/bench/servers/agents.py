@@ -20,7 +20,7 @@ TOKEN = "tok "
 async def answer(metadata: Mapping[str, Any]) -> AsyncGenerator[str, None]:
     """The pieces of one turn."""
     if metadata.get("silent"):
-        await asyncio.Event().wait()
+        await asyncio.get_running_loop().create_future()
     deltas = int(metadata["deltas"])
     if "interval_ms" not in metadata:
         for _ in range(deltas):

@@ -116,9 +116,7 @@ async def test_a_message_attaches_the_stream_that_is_named(served: Any) -> None:
 async def test_a_stream_of_somebody_else_or_of_nobody_is_not_attached(served: Any) -> None:
     async with (
         served() as rig,
-        rig.stream(
-            "POST", "/events?user_id=ann", json={"type": "attach", "sessions": []}
-        ) as events,
+        rig.stream("POST", "/events?user_id=ann", json={"type": "attach", "sessions": []}) as events,
     ):
         [connected] = await events.until("connected")
         for user, line in (("bob", connected.data["connection_id"]), ("ann", "gone")):
@@ -132,9 +130,7 @@ async def test_typing_is_shown_to_the_other_streams_until_it_stops(served: Any) 
     async with (
         served() as rig,
         rig.stream("GET", "/api/sessions/s/events?create=true") as watching,
-        rig.stream(
-            "POST", "/events", json={"type": "attach", "sessions": [{"session_id": "s"}]}
-        ) as own,
+        rig.stream("POST", "/events", json={"type": "attach", "sessions": [{"session_id": "s"}]}) as own,
     ):
         await watching.until("attached")
         [connected, *_] = await own.until("attached")
@@ -182,7 +178,7 @@ async def test_cancelling_has_a_route_of_its_own(in_memory: Any) -> None:
 
 async def test_a_store_that_does_not_answer_is_told_of(in_memory: Any) -> None:
     class Away(MemoryStore):
-        async def find(self, session_id: str, user: str | None) -> list[Key]:
+        async def find(self, *_: object) -> list[Key]:
             raise Unavailable
 
     async with in_memory(store=Away()) as rig:

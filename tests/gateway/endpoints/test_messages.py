@@ -104,7 +104,6 @@ async def test_sent_again_it_is_answered_again_and_runs_once(in_memory: Any) -> 
         await rig.until(lambda: len(rig.app.supervisor.lines) == 2)
         said.say("once")
         said.end()
-        third = await first
         answers = [(await asking).json() for asking in (first, second)]
         third = await rig.http.post(NAMED, json=body)
         streamed = await rig.http.post(f"{NAMED}/stream", json=body)
@@ -115,18 +114,17 @@ async def test_sent_again_it_is_answered_again_and_runs_once(in_memory: Any) -> 
 
 async def test_turns_that_wait_get_their_own_answers(in_memory: Any) -> None:
     async with in_memory() as rig, asyncio.TaskGroup() as group:
-        asking = []
-        for turn_id in ("t1", "t2"):
-            asking.append(
-                group.create_task(rig.http.post(NAMED, json={"message": turn_id, "turn_id": turn_id}))
-            )
-            await rig.until(lambda count=len(asking): len(rig.app.supervisor.lines) == count)
-        for turn_id in ("t1", "t2"):
-            said = await rig.bot.given(turn_id)
-            said.say(f"answer to {turn_id}")
-            said.end()
-        answers = [(await one).json()["response"] for one in asking]
-        assert answers == ["answer to t1", "answer to t2"]
+        first = group.create_task(rig.http.post(NAMED, json={"message": "x", "turn_id": "t1"}))
+        said = await rig.bot.given("t1")
+        second = group.create_task(rig.http.post(NAMED, json={"message": "x", "turn_id": "t2"}))
+        await rig.until(lambda: rig.app.supervisor.sessions[("bot", "user", "s")].state.waiting)
+        said.say("answer to t1")
+        said.end()
+        said = await rig.bot.given("t2")
+        said.say("answer to t2")
+        said.end()
+        assert (await first).json()["response"] == "answer to t1"
+        assert (await second).json()["response"] == "answer to t2"
 
 
 async def test_what_is_wrong_is_refused_before_anything_runs(in_memory: Any) -> None:
@@ -202,14 +200,14 @@ async def test_the_answer_comes_in_chunks_as_openfang_names_them(served: Any) ->
 
 
 async def test_a_turn_that_fails_ends_its_stream_with_an_error(served: Any) -> None:
-    async with served() as rig:
-        async with rig.stream("POST", f"{NAMED}/stream", json={"message": "x", "turn_id": "t"}) as events:
-            said = await rig.bot.given("t")
-            said.fail(AgentError("No.", retryable=False))
-            [error] = await events.rest()
-            assert error.kind == "error"
-            assert (error.data["code"], error.data["retryable"]) == ("agent_failed", False)
-            assert (error.data["session_id"], error.data["error"], error.data["done"]) == ("s", "No.", True)
+    body = {"message": "x", "turn_id": "t"}
+    async with served() as rig, rig.stream("POST", f"{NAMED}/stream", json=body) as events:
+        said = await rig.bot.given("t")
+        said.fail(AgentError("No.", retryable=False))
+        [error] = await events.rest()
+        assert error.kind == "error"
+        assert (error.data["code"], error.data["retryable"]) == ("agent_failed", False)
+        assert (error.data["session_id"], error.data["error"], error.data["done"]) == ("s", "No.", True)
 
 
 async def test_one_who_lagged_gets_the_rest_of_the_text_in_a_last_chunk() -> None:

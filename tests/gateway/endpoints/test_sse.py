@@ -37,7 +37,9 @@ async def test_an_event_is_the_cursor_the_type_and_the_frame(served: Any) -> Non
 async def test_the_headers_tell_proxies_to_let_it_through(served: Any) -> None:
     async with (
         served() as rig,
-        rig.stream("GET", "/api/sessions/s/events?create=true", headers={"Accept-Encoding": "gzip"}) as events,
+        rig.stream(
+            "GET", "/api/sessions/s/events?create=true", headers={"Accept-Encoding": "gzip"}
+        ) as events,
     ):
         headers = events.response.headers
         assert headers["content-type"] == "text/event-stream; charset=utf-8"
