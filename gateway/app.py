@@ -22,6 +22,7 @@ from .interfaces import Agent, Authenticator, NoSession, Store, Unavailable
 from .runtime import Runtime
 from .settings import Settings
 from .supervisor import Supervisor
+from .watchdog import Watchdog
 
 __all__ = ["Gateway", "gateway_app"]
 
@@ -63,6 +64,7 @@ class Gateway:
             for agent in self._api.runtime.agents.values():
                 stack.push_async_callback(agent.aclose)
             await stack.enter_async_context(self.supervisor.running())
+            stack.enter_context(Watchdog(self._api.runtime.metrics).watching())
             self._running = True
             try:
                 yield

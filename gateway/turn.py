@@ -164,6 +164,12 @@ class Answer:
             self._session.cleaned(self)
 
     def _begin(self, turn: interfaces.Turn) -> None:
+        # What the agent logs says whose turn it was.
+        structlog.contextvars.bind_contextvars(
+            turn_id=self.turn_id, session_id=turn.session.session_id, agent=turn.session.agent
+        )
+        if turn.request_id is not None:
+            structlog.contextvars.bind_contextvars(request_id=turn.request_id)
         self._state = encode(turn.state)
         self._started_at = self._progress_at = asyncio.get_running_loop().time()
 

@@ -71,7 +71,8 @@ class Running(NamedTuple):
 class State(Struct, frozen=True, gc=False):
     """What the log says of turns that are not over. `seq` is that of the last record folded in.
 
-    There is one for every live session; like all these values it holds no cycle, and is nothing to a collector.
+    There is one for every live session; like all these values it holds no cycle, and is nothing to a
+    collector.
     """
 
     seq: int = 0

@@ -79,7 +79,9 @@ class Line:
 
 def ends(frame: frames.ServerFrame) -> bool:
     """Is it the terminal frame of a turn?"""
-    return isinstance(frame, frames.Response) or (isinstance(frame, frames.Error) and frame.cursor is not None)
+    return isinstance(frame, frames.Response) or (
+        isinstance(frame, frames.Error) and frame.cursor is not None
+    )
 
 
 @asynccontextmanager

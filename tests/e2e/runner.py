@@ -1,4 +1,5 @@
-"""A gateway for tests that want more of it than the command line offers: `python -m tests.e2e.runner OPTIONS`.
+"""A gateway for tests that want more of it than the command line offers: `python -m tests.e2e.runner
+OPTIONS`.
 
 OPTIONS is JSON: `store` (a file; without it, memory), `settings` (fields of `Settings`), `auth` (tokens are
 `user:NAME`), `small_buffers` (the kernel takes little for a client that does not read), `trace` (memory).
@@ -33,6 +34,7 @@ from gateway.serve import Server, configure
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
+from gateway.supervisor import Supervisor
 from protocol.errors import Refused
 
 SMALL = 16 << 10
@@ -66,8 +68,9 @@ async def by_name(token: str | None, _: Mapping[str, str]) -> Caller:
     return Caller(user)
 
 
-def debug(held: Held, lines: Mapping[str, Any]) -> list[Route]:
+def debug(held: Held, supervisor: Supervisor) -> list[Route]:
     async def memory(_: Request) -> Response:
+        await supervisor.runtime.store.find("nothing", None)  # its thread keeps what it did last
         gc.collect()
         return JSONResponse(tracemalloc.get_traced_memory()[0])
 
@@ -76,7 +79,8 @@ def debug(held: Held, lines: Mapping[str, Any]) -> list[Route]:
         return JSONResponse(None)
 
     async def stuck(_: Request) -> Response:
-        return JSONResponse(sum(isinstance(line, Connection) and line.congested for line in lines.values()))
+        lines = supervisor.lines.values()
+        return JSONResponse(sum(isinstance(line, Connection) and line.congested for line in lines))
 
     return [Route("/memory", memory), Route("/release", release), Route("/stuck", stuck)]
 
@@ -85,11 +89,11 @@ async def main(options: dict[str, Any]) -> None:
     held = Held()
     gateway = gateway_app(
         Settings(**options.get("settings", {})),
-        agents={"metronome": MetronomeAgent(), "echo": EchoAgent(), "held": FunctionAgent(held)},
+        agents={"metronome": MetronomeAgent(), "echo": EchoAgent(), "held": FunctionAgent(held, history=0)},
         store=SqliteStore(options["store"]) if "store" in options else MemoryStore(),
         authenticator=by_name if options.get("auth") else None,
     )
-    routes = [Mount("/debug", routes=debug(held, gateway.supervisor.lines)), Mount("/", gateway)]
+    routes = [Mount("/debug", routes=debug(held, gateway.supervisor)), Mount("/", gateway)]
     app = Starlette(routes=routes, lifespan=gateway.lifespan)
     listening = socket.create_server(("127.0.0.1", 0))
     if options.get("small_buffers"):

@@ -47,7 +47,8 @@ class Round:
         """The fast client has the whole text of every answer."""
         for session in SESSIONS:
             await self._fast.until(
-                lambda _, session=session: self._shown(session, name) == LENGTH, PATIENCE  # type: ignore[misc]
+                lambda _, session=session: self._shown(session, name) == LENGTH,
+                PATIENCE,  # type: ignore[misc]
             )
 
     def _shown(self, session: str, name: str) -> int:

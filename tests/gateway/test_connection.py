@@ -63,7 +63,7 @@ async def test_text_that_agents_write_while_the_socket_is_full_comes_as_one_delt
 
 async def test_a_reader_who_kept_up_gets_the_rest_of_the_text_before_its_end() -> None:
     class Hasty(Script):
-        async def __call__(self, turn):  # type: ignore[no-untyped-def, override]
+        async def __call__(self, _):  # type: ignore[no-untyped-def, override]
             yield "all "
             yield "at once"
 

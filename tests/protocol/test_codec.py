@@ -312,10 +312,20 @@ def test_a_spliced_delta_is_what_plain_encoding_would_be(content: str, session_i
 def test_a_refusal_is_told_with_all_that_is_known_of_it() -> None:
     refused = Refused("session_closed", "It is closed.", session_id="s", ref="r", turn_id="t", expires_at=5.0)
     assert error_frame(refused) == frames.Error(
-        content="It is closed.", code="session_closed", retryable=False, session_id="s", turn_id="t", ref="r", expires_at=5.0
+        content="It is closed.",
+        code="session_closed",
+        retryable=False,
+        session_id="s",
+        turn_id="t",
+        ref="r",
+        expires_at=5.0,
     )
     assert error_frame(Refused("queue_full", "Wait.", limit=16)) == frames.Error(
-        content="Wait.", code="queue_full", retryable=True, retry_after_ms=TABLE["queue_full"].retry_after_ms, limit=16
+        content="Wait.",
+        code="queue_full",
+        retryable=True,
+        retry_after_ms=TABLE["queue_full"].retry_after_ms,
+        limit=16,
     )
 
 

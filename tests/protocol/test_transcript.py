@@ -446,7 +446,9 @@ def test_turns_never_told_of_are_not_shown_once_all_before_the_oldest_was_replac
         frames.Token(1.0),
         frames.Goaway("restart", 1_000),
         frames.CommandResult("stop", "Stopped.", "s"),
-        frames.Error(content="Too many wait.", code="queue_full", retryable=True, session_id="s", turn_id="t", ref="r"),
+        frames.Error(
+            content="Too many wait.", code="queue_full", retryable=True, session_id="s", turn_id="t", ref="r"
+        ),
     ],
 )
 def test_answers_and_frames_of_the_connection_change_nothing_whenever_they_come(frame: Frame) -> None:
