@@ -73,12 +73,13 @@ class Connection:
         agent: str | None = None,
         greeting: Greeting | None = None,
         heartbeat: float | None = None,
+        pace: float = 0.0,
     ) -> None:
         runtime = supervisor.runtime
         self._supervisor = supervisor
         self._transport = transport
         self._greeting = greeting
-        self._writer = Writer(runtime, transport, self)
+        self._writer = Writer(runtime, transport, self, pace)
         self._limits = supervisor.limits
         self._attachments: dict[str, Attachment] = {}
         self._errands: deque[tuple[Errand, Answer | None]] | None = None

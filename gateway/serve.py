@@ -202,6 +202,12 @@ class Corked(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         self._heard = True
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames):
+            # As uvicorn would, but without a traceback in the log for whatever a client may send.
+            self.frames = []
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
         super().send_receive_event_to_app()
 
     async def send(self, message: Any) -> None:
@@ -241,6 +247,14 @@ class Corked(WebSocketsSansIOProtocol):
 def _long_head(length: int) -> bytes:
     """The head of an unmasked, whole text frame of 126 bytes or more (RFC 6455, 5.2)."""
     return pack("!BBH", 0x81, 126, length) if length < 65536 else pack("!BBQ", 0x81, 127, length)
+
+
+def _is_utf8(parts: Iterable[bytes]) -> bool:
+    try:
+        b"".join(parts).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Server(uvicorn.Server):

@@ -23,6 +23,9 @@ __all__ = ["COMMENT", "EVENT_STREAM", "QUIET", "Events", "Stream", "connected"]
 
 QUIET = 15.0
 """Seconds of silence after which a stream says something: proxies close what is silent for long."""
+PACE = 0.002
+"""Seconds between the writes of a burst: a stream mostly tells of one session, and a write costs more than
+several deltas."""
 COMMENT = b":\n\n"
 """An event that no client hears."""
 EVENT_STREAM = (
@@ -141,7 +144,7 @@ async def connected(
     if runtime.draining:
         raise Refused("draining", "The gateway stops; come back to the next one.")
     heartbeat = min(runtime.settings.heartbeat, QUIET)
-    connection = Connection(supervisor, stream, identity, heartbeat=heartbeat)
+    connection = Connection(supervisor, stream, identity, heartbeat=heartbeat, pace=PACE)
     try:
         yield connection
         while (await receive())["type"] != "http.disconnect":

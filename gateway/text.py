@@ -11,6 +11,10 @@ __all__ = ["Text", "clean"]
 _HIGH = ("\ud800", "\udbff")
 _LOW = ("\udc00", "\udfff")
 
+_SHARED = 1_000
+"""Characters of the longest delta that is kept for the next reader: longer ones are those of readers who lag,
+each somewhere else, and kept they would make every running turn larger by one."""
+
 
 def clean(piece: str, held: str = "") -> tuple[str, str]:
     """`piece` as text that can be encoded, and what of it must wait for the next piece.
@@ -142,6 +146,8 @@ class Text:
 
     def delta(self, seq: int, start: int, stop: int) -> bytes:
         """Characters `start` to `stop` as a frame; encoded once for readers who stand at the same place."""
+        if stop - start > _SHARED:
+            return (self._codec or self._encoder()).text(seq, stop, self.slice(start, stop))
         if self._cached_start != start or self._cached_stop != stop or self._cached_seq != seq:
             self._cached_seq, self._cached_start, self._cached_stop = seq, start, stop
             self._cached = (self._codec or self._encoder()).text(seq, stop, self.slice(start, stop))

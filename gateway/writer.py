@@ -23,6 +23,11 @@ __all__ = ["Writer"]
 
 logger = structlog.get_logger("gateway.connection")
 
+_QUICK = 0.02
+"""Seconds within which one write after the other counts as a burst."""
+_BURST = 8
+"""Writes of a burst that a paced line takes without a rest: a turn's first delta never waits for one."""
+
 
 class Owner(Protocol):
     """The connection."""
@@ -41,16 +46,20 @@ class Owner(Protocol):
 
 
 class Writer:
-    """Writes one connection."""
+    """Writes one connection. `pace`: where a write costs much, seconds between those of a burst. Text gathers
+    meanwhile, and nobody counts as lagging for it."""
 
     __slots__ = (
+        "_burst",
         "_control",
         "_control_bytes",
         "_control_put",
         "_control_sent",
         "_loop",
         "_owner",
+        "_pace",
         "_ready",
+        "_rests_until",
         "_room",
         "_runtime",
         "_since",
@@ -60,7 +69,7 @@ class Writer:
         "stopped",
     )
 
-    def __init__(self, runtime: Runtime, transport: Transport, owner: Owner) -> None:
+    def __init__(self, runtime: Runtime, transport: Transport, owner: Owner, pace: float = 0.0) -> None:
         self._runtime = runtime
         self._transport = transport
         self._owner = owner
@@ -80,6 +89,10 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         """When the last write began (loop time)."""
+        self._pace = pace
+        self._burst = 0
+        self._rests_until = 0.0
+        """When a paced line may be written to again (loop time)."""
 
     # ── What there is to write ───────────────────────────────────────────────────────────────────────────
 
@@ -152,9 +165,15 @@ class Writer:
     # ── Writing ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _wake(self) -> None:
-        """Write in the next pass of the loop, with whatever else has news by then."""
-        if not self._woken:
-            self._woken = True
+        """Write in the next pass of the loop, with whatever else has news by then; after a rest, if one is
+        due."""
+        if self._woken:
+            return
+        self._woken = True
+        rest = self._rests_until - self._loop.time() if self._pace else 0.0
+        if rest > 0.0:
+            self._loop.call_later(rest, self._write)
+        else:
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
@@ -164,17 +183,19 @@ class Writer:
             self._woken = False
             self.make_room()
             return
-        self._since = self._loop.time()
+        now = self._loop.time()
+        if self._pace:
+            self._burst = self._burst + 1 if now - self._since < _QUICK else 0
+            if self._burst > _BURST:
+                self._rests_until = now + self._pace
+        self._since = now
         metrics = self._runtime.metrics
         metrics.batches += 1
         metrics.frames_sent += len(batch)
-        if not self._transport.send_nowait(batch):
-            self._runtime.tasks.start_soon(self._wait_and_write, batch)
-        elif self._ready or self._control:
-            self._loop.call_soon(self._write)
+        if self._transport.send_nowait(batch):
+            self._go_on()
         else:
-            self._woken = False
-            self.make_room()
+            self._runtime.tasks.start_soon(self._wait_and_write, batch)
 
     async def _wait_and_write(self, batch: list[bytes]) -> None:
         """The writer's task, while the line cannot take what there is."""
@@ -188,7 +209,15 @@ class Writer:
             self._owner.lost()
         else:
             self.congested = False
-            self._write()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """A batch is written."""
+        self._woken = False
+        if self._ready or self._control:
+            self._wake()
+        else:
+            self.make_room()
 
     def _fill(self) -> list[bytes]:
         """The next batch: control frames first (a quantum while sessions wait), then a share of each ready

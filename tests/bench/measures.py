@@ -299,8 +299,8 @@ MEASURES: dict[str, Measure] = {
     "first delta": Measure(first_delta, {"ours": {}, "ours, sqlite": {}, "bare": {}}),
     "short turn": Measure(short_turn, {"ours": {}, "ours, sqlite": {}, "bare": {}}),
     "idle connections": Measure(idle_connections, {"ours": {}, "uvicorn": {}}),
-    "idle sessions": Measure(idle_sessions, {"ours": {}}),
-    "waiting turns": Measure(waiting_turns, {"ours": {}}),
+    "idle sessions": Measure(idle_sessions, {"ours, sqlite": {}, "ours": {}}),
+    "waiting turns": Measure(waiting_turns, {"ours, sqlite": {}, "ours": {}}),
     "sse": Measure(sse, {"ours": {"sessions": 50, "deltas": 1500}}),
     "sse baseline": Measure(sse_baseline, {"sse-starlette": {"sessions": 50, "deltas": 500}}),
     "99 alone": Measure(beside_a_flood, {"ours": {"floods": 0}}),
@@ -313,6 +313,6 @@ MEASURES: dict[str, Measure] = {
     "pace, sqlite": Measure(pace, {"ours, sqlite": {}}, by_default=False),
     "reconnect 500": Measure(reconnect, {"ours": {"clients": 500}}, by_default=False),
     "reconnect 1000, sqlite": Measure(reconnect, {"ours, sqlite": {"clients": 1000}}, by_default=False),
-    "sse in one": Measure(sse_in_one, {"ours": {"sessions": 50, "deltas": 1500}}, by_default=False),
+    "sse in one": Measure(sse_in_one, {"ours": {"sessions": 50, "deltas": 1500}}),
 }
 """By the name that the rows of `targets.py` use. `BENCH=all` takes those that are not `by_default` too."""

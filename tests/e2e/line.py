@@ -59,6 +59,12 @@ class Line:
                 if condition(frame := await self.next()):
                     return frame
 
+    async def read(self, condition: Callable[[], bool], seconds: float = WAIT) -> None:
+        """Read on until that is so."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await self.next()
+
     async def answer(self, ref: str) -> Any:
         """The answer to the frame with that ref."""
         return await self.until(lambda frame: getattr(frame, "ref", None) == ref)

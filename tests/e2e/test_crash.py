@@ -79,9 +79,10 @@ class Person:
             self.unanswered.pop(frame.turn_id, None)
             self.accepted.add(frame.turn_id)
         assert not isinstance(frame, frames.Error) or frame.code == "turn_interrupted", frame
-        if isinstance(frame, frames.Response | frames.Error) and ends(frame):
-            if talking and frame.session_id and str(frame.turn_id).startswith(f"{self._name}-"):
-                await self.say(line, frame.session_id)
+        if talking and isinstance(frame, frames.Response | frames.Error) and ends(frame):
+            session = frame.session_id
+            if session is not None and str(frame.turn_id).startswith(f"{self._name}-"):
+                await self.say(line, session)
 
 
 async def test_what_was_accepted_is_answered_once_however_often_the_server_is_killed(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ async def test_what_was_accepted_is_answered_once_however_often_the_server_is_ki
     people = [Person(name) for name in ("ann", "bob", "eve")]
     for last_words in [dice.randint(1, 4000) for _ in range(KILLS)]:
         await _talk_until_killed(arguments, tmp_path, people, last_words)
-    async with serving(arguments, tmp_path / "log", {TURNS: str(given)}) as server:
+    with serving(arguments, tmp_path / "log", {TURNS: str(given)}) as server:
         async with asyncio.timeout(15), asyncio.TaskGroup() as group:
             for person in people:
                 group.create_task(person.visit(server.ws, talking=False, heard=lambda: None))
@@ -104,7 +105,7 @@ async def _talk_until_killed(
     arguments: list[str], tmp_path: Path, people: list[Person], last_words: int
 ) -> None:
     """Serve and talk until `last_words` frames were heard; then the server dies."""
-    async with serving(arguments, tmp_path / "log", {TURNS: str(tmp_path / "turns")}) as server:
+    with serving(arguments, tmp_path / "log", {TURNS: str(tmp_path / "turns")}) as server:
         heard = 0
 
         def count() -> None:

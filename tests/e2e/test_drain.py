@@ -16,7 +16,7 @@ async def test_what_ends_in_time_ends_whole_what_does_not_is_interrupted_and_wha
     agents = {"metronome": "metronome", "writer": "tests.e2e.agents:writer"}
     arguments = gateway_serve(tmp_path / "store.db", agents)
     environment = {"GATEWAY_DRAIN_TIMEOUT": "1", TURNS: str(tmp_path / "turns")}
-    async with serving(arguments, tmp_path / "log", environment) as server:
+    with serving(arguments, tmp_path / "log", environment) as server:
         async with opened(f"{server.ws}/ws?user_id=ann") as line:
             pace = {"deltas": 10_000, "interval_ms": 5}
             await line.put("message", session_id="long", turn_id="t1", content="play", metadata=pace)
@@ -40,21 +40,19 @@ async def test_what_ends_in_time_ends_whole_what_does_not_is_interrupted_and_wha
             transcripts = line.transcripts
         assert await server.ended() == 0
     assert transcripts["long"].queue == ["t2"]
-    async with (
-        serving(arguments, tmp_path / "log", environment) as server,
-        opened(f"{server.ws}/ws?user_id=ann", transcripts) as line,
-    ):
-        resumed = [{"session_id": name, "cursor": seen.cursor} for name, seen in transcripts.items()]
-        await line.put("attach", sessions=resumed)
-        end = await line.terminal("t2")
-        assert (end.status, len(end.content)) == ("completed", 20 * 8)
-        assert {frame.mode for frame in line.frames if isinstance(frame, frames.Attached)} == {"replay"}
+    with serving(arguments, tmp_path / "log", environment) as server:
+        async with opened(f"{server.ws}/ws?user_id=ann", transcripts) as line:
+            resumed = [{"session_id": name, "cursor": seen.cursor} for name, seen in transcripts.items()]
+            await line.put("attach", sessions=resumed)
+            end = await line.terminal("t2")
+            assert (end.status, len(end.content)) == ("completed", 20 * 8)
+            assert {frame.mode for frame in line.frames if isinstance(frame, frames.Attached)} == {"replay"}
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 async def test_a_second_signal_does_not_wait_for_anything(tmp_path: Path) -> None:
     arguments = gateway_serve(tmp_path / "store.db", {"metronome": "metronome"})
-    async with serving(arguments, tmp_path / "log", {"GATEWAY_DRAIN_TIMEOUT": "60"}) as server:
+    with serving(arguments, tmp_path / "log", {"GATEWAY_DRAIN_TIMEOUT": "60"}) as server:
         async with opened(f"{server.ws}/ws") as line:
             pace = {"deltas": 10_000, "interval_ms": 5}
             await line.put("message", session_id="s", turn_id="t", content="play", metadata=pace)

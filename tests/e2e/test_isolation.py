@@ -21,7 +21,7 @@ from tests.harness import WAIT, Client, Script, gateway, settle
 
 LIMIT = 20_000
 SHORT = Settings(
-    first_output_timeout=0.2, silence_timeout=0.2, cleanup_timeout=0.2, drain_timeout=0.01,
+    first_output_timeout=0.5, silence_timeout=0.5, cleanup_timeout=0.2, drain_timeout=0.01,
     max_text_chars=LIMIT,
 )  # fmt: skip
 
@@ -269,7 +269,7 @@ async def test_a_sync_agent_that_blocks_costs_its_turns_and_when_all_its_threads
             release.set()
         async with asyncio.timeout(WAIT):
             while agent.hung:
-                await asyncio.sleep(0.001)
+                await settle(1)
         client.put("message", session_id="four", turn_id="four", agent="bad", content="go on")
         assert (await client.terminal("four")).content == "released"
         said.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,54 +13,58 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from protocol import frames
-from tests.e2e.line import Line, ends, opened
-from tests.e2e.process import Process, serving
+from protocol.transcript import Turn
+from tests.e2e.line import Line, opened
+from tests.e2e.process import Process, gateway_runner, serving
 
 SESSIONS = [f"s{number:03d}" for number in range(200)]
-ANSWER = {"pieces": 100, "size": 200}
+ANSWER = {"pieces": 25, "size": 800}
 LENGTH = ANSWER["pieces"] * ANSWER["size"]
 MIB = 1 << 20
 PATIENCE = 30.0
 """Seconds for what takes the server seconds of work, slowed down by tracing its memory."""
 
 
-class Round:
-    """One answer in every session, and what it costs to hold them all."""
+class Choir:
+    """Two hundred sessions that answer at once, a client that hears them, and what they cost."""
 
-    def __init__(self, server: Process, fast: Line, http: httpx.AsyncClient) -> None:
+    def __init__(self, server: Process, line: Line, http: httpx.AsyncClient) -> None:
         self._server = server
-        self._fast = fast
+        self._line = line
         self._http = http
 
     async def debug(self, what: str) -> Any:
         return (await self._http.get(f"{self._server.url}/debug/{what}")).json()
 
-    async def start(self, name: str) -> None:
+    async def sing(self, name: str) -> int:
+        """Answer in every session, until the client has heard all but the end; what memory that takes, in
+        bytes."""
+        before = await self.debug("memory")
         for session in SESSIONS:
-            await self._fast.put(
-                "message", session_id=session, agent="held", turn_id=f"{name}-{session}", content="go",
-                metadata=ANSWER,
-            )  # fmt: skip
-
-    async def all_said(self, name: str) -> None:
-        """The fast client has the whole text of every answer."""
-        for session in SESSIONS:
-            await self._fast.until(
-                lambda _, session=session: self._shown(session, name) == LENGTH,
-                PATIENCE,  # type: ignore[misc]
+            turn_id = f"{name}-{session}"
+            await self._line.put(
+                "message", session_id=session, agent="held", turn_id=turn_id, content="go", metadata=ANSWER
             )
-
-    def _shown(self, session: str, name: str) -> int:
-        transcript = self._fast.transcripts.get(session)
-        turn = None if transcript is None else transcript.turn(f"{name}-{session}")
-        return 0 if turn is None else turn.shown
+        await self._line.read(lambda: self._all(name, lambda turn: turn.shown == LENGTH), PATIENCE)
+        return int(await self.debug("memory")) - before
 
     async def end(self, name: str) -> None:
-        """Let every answer end, and see that the fast client is told."""
+        """Let every answer end, and hear it."""
         await self.debug("release")
-        for session in SESSIONS:
-            await self._fast.terminal(f"{name}-{session}")
+        await self._line.read(lambda: self._all(name, lambda turn: turn.over), PATIENCE)
+
+    def _all(self, name: str, condition: Callable[[Turn], bool]) -> bool:
+        return all_turns(self._line, name, condition)
+
+
+def all_turns(line: Line, name: str, condition: Callable[[Turn], bool]) -> bool:
+    """Is this true of that answer of every session, as `line` sees it?"""
+    for session in SESSIONS:
+        transcript = line.transcripts.get(session)
+        turn = None if transcript is None else transcript.turn(f"{name}-{session}")
+        if turn is None or not condition(turn):
+            return False
+    return True
 
 
 @asynccontextmanager
@@ -78,59 +82,38 @@ async def slow_line(server: Process) -> AsyncIterator[Line]:
 async def test_a_client_that_stops_reading_costs_little_delays_nobody_and_is_told_the_truth(
     tmp_path: Path,
 ) -> None:
-    options = {"store": str(tmp_path / "store.db"), "small_buffers": True, "trace": True}
-    arguments = ["-m", "tests.e2e.runner", json.dumps(options)]
-    async with (
-        serving(arguments, tmp_path / "log") as server,
-        httpx.AsyncClient() as http,
-        opened(f"{server.ws}/ws") as fast,
-    ):
-        await fast.put("hello", batch=True)
-        round_ = Round(server, fast, http)
-        await round_.start("warm")
-        await round_.all_said("warm")
-        await round_.end("warm")
-
-        before = await round_.debug("memory")
-        await round_.start("alone")
-        await round_.all_said("alone")
-        alone = await round_.debug("memory") - before
-        assert alone > len(SESSIONS) * LENGTH, "the answers must be held, or nothing is measured"
-        await round_.end("alone")
-
-        before = await round_.debug("memory")
-        async with slow_line(server) as slow:
-            await slow.put("hello", batch=True)
-            targets = [{"session_id": session, "history": 0} for session in SESSIONS]
-            await slow.put("attach", sessions=targets, ref="a")
-            await slow.answer("a")
-            await round_.start("slow")
-            await round_.all_said("slow")
-            assert await round_.debug("stuck") == 1
-            with_slow = await round_.debug("memory") - before
-            print("WITH", with_slow, alone, with_slow - alone)
-            assert with_slow - alone < MIB
-
-            for number in range(20_000):
-                await slow.socket.send(json.dumps({"type": "ping", "ref": str(number)}))
-            assert await round_.debug("memory") - before - alone < MIB
-
-            await round_.end("slow")
-            assert await round_.debug("stuck") == 1
-            await _read_on(slow, fast)
-    assert "Traceback" not in server.log
+    arguments = gateway_runner(store=str(tmp_path / "store.db"), small_buffers=True, trace=True)
+    with serving(arguments, tmp_path / "log") as server:
+        async with httpx.AsyncClient() as http, opened(f"{server.ws}/ws") as fast:
+            await _sing(server, fast, http)
+        assert "Traceback" not in server.log
 
 
-async def _read_on(slow: Line, fast: Line) -> None:
-    """It reads again: every answer's end comes, and what is shown then is what the other one sees."""
-    for session in SESSIONS:
-        await slow.until(lambda frame, session=session: _ends(frame, f"slow-{session}"), PATIENCE)  # type: ignore[misc]
-    for session in SESSIONS:
-        seen, known = slow.transcripts[session].turn(f"slow-{session}"), fast.transcripts[session].turns[-1]
-        assert seen is not None
-        assert (seen.turn_id, seen.status, seen.text) == (known.turn_id, "completed", known.text)
-        assert len(seen.text) == LENGTH
+async def _sing(server: Process, fast: Line, http: httpx.AsyncClient) -> None:
+    await fast.put("hello", batch=True)
+    choir = Choir(server, fast, http)
+    await choir.sing("first")  # makes the sessions
+    await choir.end("first")
+    alone = await choir.sing("alone")
+    assert alone > len(SESSIONS) * LENGTH, "the answers must be held, or nothing is measured"
+    await choir.end("alone")
 
+    before = await choir.debug("memory")
+    async with slow_line(server) as slow:
+        targets = [{"session_id": session, "history": 0} for session in SESSIONS]
+        await slow.put("hello", batch=True)
+        await slow.put("attach", sessions=targets, ref="a")
+        await slow.answer("a")
+        await choir.sing("beside")
+        assert await choir.debug("stuck") == 1
+        assert await choir.debug("memory") - before - alone < MIB
+        for number in range(20_000):
+            await slow.socket.send(json.dumps({"type": "ping", "ref": str(number)}))
+        assert await choir.debug("memory") - before - alone < MIB
+        await choir.end("beside")
+        assert await choir.debug("stuck") == 1
 
-def _ends(frame: frames.ServerFrame, turn_id: str) -> bool:
-    return ends(frame) and getattr(frame, "turn_id", None) == turn_id
+        await slow.read(lambda: all_turns(slow, "beside", lambda turn: turn.over), PATIENCE)
+        for session in SESSIONS:
+            assert slow.transcripts[session].turns[-1].text == fast.transcripts[session].turns[-1].text
+        await slow.answer("19999")
