@@ -16,7 +16,7 @@ from starlette.responses import Response
 from protocol.errors import Refused, code_of_status
 
 from .endpoints import agents, frames, messages, operations, pages, sessions, sse
-from .endpoints.websocket import Receive, Send, websocket
+from .endpoints.websocket import Receive, Send, refuse, websocket
 from .http import Api, check_origin, error_response, headers_of, refusal_of, request_id
 from .interfaces import Agent, Authenticator, NoSession, Store, Unavailable
 from .runtime import Runtime
@@ -91,7 +91,8 @@ class Gateway:
         elif bound := _AGENT_SOCKET.fullmatch(path):
             await websocket(self._api, scope, receive, send, bound[1])
         else:
-            await self._http(scope, receive, send)
+            missing = Refused("not_found", "There is no WebSocket here; see /ws.")
+            await refuse(missing, scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

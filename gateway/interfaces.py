@@ -164,7 +164,7 @@ class Key(NamedTuple):
     session_id: str
 
 
-class Head(NamedTuple):
+class Head(Struct, frozen=True, gc=False):
     """Where a log ends: the only thing an append may be decided on.
 
     Numbers alone repeat (after a lost answer, after delete and create, after a failover): hence the tag.

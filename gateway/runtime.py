@@ -128,4 +128,4 @@ class Runtime:
 
     def new_tag(self) -> str:
         """A tag no append ever had: random by its node, and new by its number."""
-        return f"{self.node}-{next(self._tags):x}"
+        return f"{self.node[:12]}{next(self._tags):x}"

@@ -58,7 +58,7 @@ from .runtime import Runtime, until_answered
 from .text import Text
 from .turn import Answer
 
-__all__ = ["CREATE", "Ask", "Create", "Delete", "Open", "Refresh", "Rename", "Session"]
+__all__ = ["CREATE", "Ask", "Create", "Delete", "Open", "Refresh", "Session"]
 
 logger = structlog.get_logger("gateway.session")
 
@@ -81,17 +81,11 @@ class Refresh(Struct, frozen=True):
     """Somebody else wrote: read it."""
 
 
-class Rename(Struct, frozen=True):
-    """Name the session, or take its name away."""
-
-    label: str | None
-
-
 class Delete(Struct, frozen=True):
     """End the session: every turn, then the log."""
 
 
-Ask = Command | Open | Refresh | Rename | Delete
+Ask = Command | Open | Refresh | Delete
 Answerer = Callable[[Accepted | BaseException], None]
 
 
@@ -262,9 +256,6 @@ class Session:
         match ask:
             case Refresh():
                 await self._refresh()
-                return Accepted()
-            case Rename(label=label):
-                await self._rename(label)
                 return Accepted()
             case Delete():
                 return await self._delete(item)
@@ -538,17 +529,6 @@ class Session:
         except NoSession as gone:
             self._gone(gone.tombstone or "closed")
             raise _no_session(gone) from None
-
-    async def _rename(self, label: str | None) -> None:
-        """Here, because the next append may replace the session's info with the one that is known here."""
-        now = self._runtime.now()
-        try:
-            await self._runtime.store.label(self.key, label, now)
-        except NoSession as gone:
-            self._gone(gone.tombstone or "closed")
-            raise _no_session(gone) from None
-        if self.info is not None:
-            self.info = replace(self.info, label=label, updated_at=now)
 
     async def _delete(self, item: Item) -> Accepted:
         if self.state.running is not None and self.answer is None:

@@ -23,7 +23,7 @@ from gateway.http import (
     whole_number,
 )
 from gateway.interfaces import Key, Page, Place, Said, Summary
-from gateway.session import Delete, Rename
+from gateway.session import Delete
 from protocol import records
 from protocol.codec import encode
 from protocol.errors import Refused
@@ -245,9 +245,7 @@ async def label(api: Api, request: Request) -> Response:
     if "label" not in body:
         raise Refused("bad_request", "label: expected a string, or null to take it away.")
     named = _label(body["label"])
-    await api.runtime.store.summary(key)
-    async with api.supervisor.opened(key) as live:
-        await live.asked(Rename(named))
+    await api.runtime.store.label(key, named, api.runtime.now())
     return json_response({"status": "updated", "session_id": key.session_id, "label": named})
 
 

@@ -18,7 +18,7 @@ from gateway.http import Api, check_origin, error_response, headers_of, query_of
 from protocol import codec, frames
 from protocol.errors import TABLE, Refused, Violated
 
-__all__ = ["SUBPROTOCOL", "websocket"]
+__all__ = ["SUBPROTOCOL", "refuse", "websocket"]
 
 logger = structlog.get_logger("gateway.websocket")
 
@@ -108,11 +108,7 @@ async def _open(
     try:
         identity = await _knock(api, headers, query, agent)
     except Refused as refusal:
-        if "origin" not in headers and "websocket.http.response" in scope.get("extensions", {}):
-            await _answer_http(refusal, send)
-        else:  # a browser cannot read an HTTP refusal
-            await send(accept)
-            await _refuse(line, refusal)
+        await _refuse_upgrade(refusal, headers, scope, send)
         return None
     first: frames.Hello | None = None
     if identity is None:
@@ -209,6 +205,22 @@ async def _refuse(line: Line, refusal: Refused) -> None:
 def _short(reason: str) -> str:
     """As much of it as a close frame holds: 123 bytes (RFC 6455, 5.5)."""
     return reason.encode()[:123].decode(errors="ignore")
+
+
+async def refuse(refusal: Refused, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    """Refuse an upgrade, whatever else it says."""
+    await receive()  # websocket.connect
+    await _refuse_upgrade(refusal, headers_of(scope), scope, send)
+
+
+async def _refuse_upgrade(
+    refusal: Refused, headers: dict[str, str], scope: MutableMapping[str, Any], send: Send
+) -> None:
+    if "origin" not in headers and "websocket.http.response" in scope.get("extensions", {}):
+        await _answer_http(refusal, send)
+    else:  # a browser cannot read an HTTP refusal
+        await send({"type": "websocket.accept"})
+        await _refuse(Line(send, None), refusal)
 
 
 async def _answer_http(refusal: Refused, send: Send) -> None:

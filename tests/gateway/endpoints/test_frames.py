@@ -146,6 +146,10 @@ async def test_typing_is_shown_to_the_other_streams_until_it_stops(served: Any) 
             for events in (watching, own):
                 told = await events.until("typing")
                 assert told[-1].data["state"] == state
+        # One's own line was told nothing of the first two.
+        assert [event.kind for event in told] == ["typing"]
+        await rig.http.delete("/api/sessions/s")
+        assert [event.kind for event in await own.until("session")] == ["session"]
 
 
 async def test_the_request_id_goes_to_the_agent(in_memory: Any) -> None:

@@ -9,6 +9,7 @@ from gateway.endpoints.messages import Chunks
 from gateway.interfaces import AgentError, ToolCall, ToolResult, Usage
 from gateway.settings import Settings
 from protocol import codec, frames
+from protocol.errors import Refused
 from protocol.records import Timing
 from tests.harness import WAIT
 
@@ -18,10 +19,15 @@ NAMED = "/api/agents/bot/sessions/s/message"
 async def test_the_answer_comes_whole_and_says_of_which_session(in_memory: Any) -> None:
     async with in_memory() as rig, asyncio.TaskGroup() as group:
         asking = group.create_task(
-            rig.http.post(NAMED, json={"message": "add", "turn_id": "t", "metadata": {"a": 1}})
+            rig.http.post(
+                NAMED,
+                json={"message": "add", "turn_id": "t", "metadata": {"a": 1}},
+                headers={"X-Request-Id": "trace-7"},
+            )
         )
         said = await rig.bot.given("t")
         assert (said.turn.content, said.turn.metadata) == ("add", {"a": 1})
+        assert said.turn.request_id == "trace-7"
         for piece in ("It is ", ToolCall("c", "add", {"a": 1}), ToolResult("c", 2), "two", Usage(3, 4)):
             said.say(piece)
         said.end()
@@ -208,6 +214,21 @@ async def test_a_turn_that_fails_ends_its_stream_with_an_error(served: Any) -> N
         assert error.kind == "error"
         assert (error.data["code"], error.data["retryable"]) == ("agent_failed", False)
         assert (error.data["session_id"], error.data["error"], error.data["done"]) == ("s", "No.", True)
+
+
+async def test_what_is_refused_after_the_stream_began_ends_it_with_an_error() -> None:
+    async def send(message: Any) -> None:
+        written.append(message)
+
+    written: list[Any] = []
+    stream = Chunks(send, "s", "t")
+    refusal = codec.error_frame(Refused("store_unavailable", "It is away."))
+    await stream.send([codec.encode(frames.Pong())])
+    await stream.send([codec.encode(refusal)])
+    body = written[-1]["body"].decode()
+    assert body.startswith("event: error\n")
+    assert '"code":"store_unavailable"' in body
+    assert written[-1]["more_body"] is False
 
 
 async def test_one_who_lagged_gets_the_rest_of_the_text_in_a_last_chunk() -> None:

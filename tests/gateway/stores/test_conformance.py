@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.interfaces import (
     Due,
@@ -236,7 +237,7 @@ async def test_an_append_counts_only_directly_after_the_head_it_was_decided_on(s
 @pytest.mark.parametrize("wrong", [{"epoch": "x"}, {"seq": 7}, {"tag": "x"}])
 async def test_a_head_that_differs_in_anything_is_stale(session: Session, wrong: dict[str, Any]) -> None:
     with pytest.raises(Stale):
-        await session.store.append(KEY, session.head._replace(**wrong), "new", [message("t1")])
+        await session.store.append(KEY, replace(session.head, **wrong), "new", [message("t1")])
 
 
 async def test_a_repeated_append_is_known_by_its_tag_and_answered_as_the_first_time(session: Session) -> None:
@@ -264,7 +265,7 @@ async def test_a_repeated_append_without_messages_that_others_have_appended_afte
 
 async def test_a_known_turn_is_a_duplicate_with_its_state_even_on_a_wrong_head(session: Session) -> None:
     first = await session.append(message("t1"), started("t1"))
-    for head in first, first._replace(tag="wrong"):
+    for head in first, replace(first, tag="wrong"):
         with pytest.raises(Duplicate) as duplicate:
             await session.store.append(KEY, head, "new", [message("t0"), message("t1")])
         assert duplicate.value.turn == KnownTurn("t1", 1, content_hash("content of t1"), "running", "t1")
@@ -339,7 +340,7 @@ async def test_a_session_made_with_records_was_changed_when_the_last_of_them_was
 
 async def test_a_stale_append_leaves_text_and_info_alone(session: Session) -> None:
     await session.append(message("t1"), started("t1"))
-    wrong = session.head._replace(seq=1)
+    wrong = replace(session.head, seq=1)
     with pytest.raises(Stale):
         await session.store.append(KEY, wrong, "x", [], text=(0, "lost"), info=described(state={"lost": 1}))
     assert await session.store.text(KEY) == ("t1", "")
@@ -878,7 +879,7 @@ async def test_over_a_tombstone_a_session_is_made_only_on_purpose_and_with_a_new
     assert running.head.epoch != old.epoch
     assert await running.store.text(KEY) == ("t1", "")
     with pytest.raises(Stale):
-        await running.store.append(KEY, old._replace(tag=running.head.tag), "x", [message("t2")])
+        await running.store.append(KEY, replace(old, tag=running.head.tag), "x", [message("t2")])
     await running.store.delete(KEY, NOW + 1)
 
 

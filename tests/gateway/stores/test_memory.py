@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.interfaces import Due, Head, Info, Key, Segment, Stale
 from gateway.stores.memory import MemoryStore
@@ -66,7 +67,7 @@ async def test_what_changed_nothing_is_not_heard() -> None:
     await store.save_text([Segment(KEY, "t1", 0, "text"), Segment(KEY, "other", 4, "x")])
     await store.append(KEY, head, "made", [])
     with pytest.raises(Stale):
-        await store.append(KEY, head._replace(tag="wrong"), "new", [])
+        await store.append(KEY, replace(head, tag="wrong"), "new", [])
     assert heard == []
 
 

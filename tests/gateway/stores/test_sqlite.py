@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.interfaces import (
     Due,
@@ -347,7 +348,7 @@ async def test_a_head_of_an_older_generation_is_stale_but_a_repeated_append_stil
     async with (again := SqliteStore(path, boot_id="one")).open("n", NOW):
         new = (await again.load(KEY)).head
         assert new.epoch.startswith("raised")
-        assert new == old._replace(epoch=new.epoch)
+        assert new == replace(old, epoch=new.epoch)
         with pytest.raises(Stale):
             await again.append(KEY, old, "next", [message("t2")])
         assert await again.append(KEY, old, "t", [message("t1")]) == new

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.interfaces import Duplicate, Head, Info, Key, Place, Segment, Store, StoreError
 from gateway.stores.memory import MemoryStore
@@ -163,7 +164,7 @@ class Pair:
             return list(arguments)
         other = {first: second for second, first in self.epochs.items()}
         return [
-            one._replace(epoch=other.get(one.epoch, one.epoch)) if isinstance(one, Head) else one
+            replace(one, epoch=other.get(one.epoch, one.epoch)) if isinstance(one, Head) else one
             for one in arguments
         ]
 
@@ -173,7 +174,7 @@ class Pair:
 
     def as_first(self, answer: Any) -> Any:
         if isinstance(answer, Head):
-            return answer._replace(epoch=self.epochs[answer.epoch])
+            return replace(answer, epoch=self.epochs[answer.epoch])
         if isinstance(answer, tuple) and hasattr(answer, "_fields"):
             return type(answer)(*map(self.as_first, answer))
         return [self.as_first(one) for one in answer] if isinstance(answer, list) else answer
