@@ -58,12 +58,12 @@ class Round:
 class Attachment(Reader):
     """A reader whose owner is a connection."""
 
-    __slots__ = ("after", "connection", "deficit", "gone", "round", "session")
+    __slots__ = ("after", "deficit", "gone", "round", "session")
 
     def __init__(self, connection: Owner, session: Session, seq: int, offset: int = 0) -> None:
         super().__init__(session.log, connection, seq, offset)
         self.ready = True  # until its owner has its opening, and says so
-        self.connection = connection
+        self.owner: Owner = connection
         self.session = session
         self.deficit = 0
         """Bytes it may still send before it is the others' turn; below zero after a frame larger than its
@@ -77,11 +77,11 @@ class Attachment(Reader):
 
     @property
     def congested(self) -> bool:
-        return self.connection.congested
+        return self.owner.congested
 
     def wake(self) -> None:
         self.ready = True
-        self.connection.news(self)
+        self.owner.news(self)
 
     @classmethod
     async def follow(
@@ -143,7 +143,7 @@ class Attachment(Reader):
         self.gone = True
         if self in self.log.readers:
             self.log.readers.remove(self)
-        self.log.set_typing(self.connection, None)
+        self.log.set_typing(self.owner, None)
 
     def _attached(
         self,

@@ -46,12 +46,11 @@ class Log:
 
     __slots__ = (
         "_bytes",
-        "_kept",
         "agent",
         "base",
         "ended",
         "epoch",
-        "kept_any",
+        "kept",
         "readers",
         "seq",
         "session_id",
@@ -73,9 +72,8 @@ class Log:
         self.typing: dict[object, float] | None = None
         """Which readers' users are typing, and until when (loop time)."""
         self.ended: Literal["closed", "expired"] | None = None
-        self.kept_any = False
-        """There are records here that not every reader may have been sent."""
-        self._kept: list[tuple[Record, codec.Shared]] | None = None
+        self.kept: list[tuple[Record, codec.Shared]] | None = None
+        """The records past `base`, if there are any that not every reader has been sent."""
         self._bytes = 0
 
     def start(self, epoch: str, seq: int) -> None:
@@ -106,10 +104,9 @@ class Log:
             self._forget()
             return
         shared = codec.Shared(record, self.session_id)
-        if self._kept is None:
-            self._kept = []
-            self.kept_any = True
-        self._kept.append((record, shared))
+        if self.kept is None:
+            self.kept = []
+        self.kept.append((record, shared))
         self._bytes += shared.size
         if self._bytes > tail_bytes:
             self._let_go(tail_bytes)
@@ -156,10 +153,10 @@ class Log:
             if until <= now:
                 self.set_typing(owner, None)
 
-    def kept(self, seq: int) -> tuple[Record, codec.Shared]:
+    def record(self, seq: int) -> tuple[Record, codec.Shared]:
         """The record numbered `seq`, which is in memory."""
-        assert self._kept is not None
-        return self._kept[seq - self.base - 1]
+        assert self.kept is not None
+        return self.kept[seq - self.base - 1]
 
     def release(self) -> None:
         """Forget the records that every reader has been sent. Only worth it while there are few to ask."""
@@ -168,16 +165,15 @@ class Log:
 
     def _forget(self) -> None:
         self.base = self.seq
-        self._kept = None
+        self.kept = None
         self._bytes = 0
-        self.kept_any = False
 
     def _let_go(self, tail_bytes: int) -> None:
         gone = 0
-        assert self._kept is not None
+        assert self.kept is not None
         # The newest record stays, however large: the readers who are at its heels are about to ask for it.
-        while self._bytes > tail_bytes // 2 and gone < len(self._kept) - 1:
-            self._bytes -= self._kept[gone][1].size
+        while self._bytes > tail_bytes // 2 and gone < len(self.kept) - 1:
+            self._bytes -= self.kept[gone][1].size
             gone += 1
-        del self._kept[:gone]
+        del self.kept[:gone]
         self.base += gone

@@ -133,7 +133,7 @@ class Reader:
             record: Record = self.page[0].record
             shared = codec.Shared(record, log.session_id)
         else:
-            record, shared = log.kept(self.seq + 1)
+            record, shared = log.record(self.seq + 1)
         text = self._text
         size = 0
         match record:

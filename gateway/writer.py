@@ -257,7 +257,7 @@ class Writer:
             else:
                 attachment.ready = False
                 attachment.deficit = 0
-                if attachment.log.kept_any:
+                if attachment.log.kept is not None:
                     attachment.log.release()
         return out
 
