@@ -1,13 +1,12 @@
 """One client's line: its places in sessions' logs, and what each of its frames does.
 
 It may die at any instant and no session can tell. The reader never waits for a session: what must look into
-the store first is an errand, done one after the other, in order, by a task that ends with the last one.
+the store first is an errand.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
@@ -22,8 +21,10 @@ from protocol.session import Accepted, Cancel, Send
 
 from .attachment import Attachment, Round
 from .auth import Identity
+from .errands import Answer, Errands, as_refusal
 from .interfaces import Key, NoSession, Transport, Unavailable
-from .session import CREATE, Create, Session
+from .opening import CREATE, Create
+from .session import Session
 from .supervisor import Supervisor
 from .writer import Writer
 
@@ -33,8 +34,6 @@ logger = structlog.get_logger("gateway.connection")
 
 Greeting = Callable[[frames.Hello, Identity], Awaitable[Identity]]
 """What a later `hello` proves: checks its token, answers the identity. Raises `Refused`."""
-Errand = Callable[[], Awaitable[None]]
-Answer = Callable[[Accepted | BaseException], None]
 SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
 
 COMMANDS = ("new", "stop")
@@ -82,7 +81,7 @@ class Connection:
         self._writer = Writer(runtime, transport, self, pace)
         self._limits = supervisor.limits
         self._attachments: dict[str, Attachment] = {}
-        self._errands: deque[tuple[Errand, Answer | None]] | None = None
+        self._errands = Errands(runtime.tasks, self._writer.make_room)
         self._typing: set[Session] | None = None
         self._heard = False
         self._heartbeat = runtime.settings.heartbeat if heartbeat is None else heartbeat
@@ -103,8 +102,7 @@ class Connection:
     @property
     def full(self) -> bool:
         """Do not read the client until there is `room`."""
-        errands = len(self._errands) if self._errands else 0
-        return self._writer.full or errands > self._supervisor.runtime.settings.max_errands
+        return self._writer.full or len(self._errands) > self._supervisor.runtime.settings.max_errands
 
     async def room(self) -> None:
         """Wait until the line may be read again."""
@@ -162,6 +160,7 @@ class Connection:
         if self.left:
             return
         self.left = True
+        self._errands.stop()
         self._supervisor.lines.pop(self.connection_id, None)
         self._writer.stop()
         for attachment in [*self._attachments.values()]:
@@ -178,7 +177,7 @@ class Connection:
     def fetch(self, attachment: Attachment) -> None:
         """Get the next page of what this one missed."""
         if not attachment.gone:
-            self._errand(partial(self._fetch, attachment))
+            self._errands.add(partial(self._fetch, attachment), self._failed)
 
     async def _fetch(self, attachment: Attachment) -> None:
         if attachment.gone:
@@ -222,13 +221,13 @@ class Connection:
             case frames.Ping():
                 self.put(frames.Pong(frame.ref))
             case frames.Hello():
-                self._errand(partial(self._hello, frame, first), reply)
+                self._errands.add(partial(self._hello, frame, first), reply)
             case frames.Attach():
-                self._errand(partial(self._attach, frame), reply)
+                self._errands.add(partial(self._attach, frame), reply)
             case frames.Detach():
-                self._errand(partial(self._detach, frame, reply), reply)
+                self._errands.add(partial(self._detach, frame, reply), reply)
             case frames.RunCommand():
-                self._errand(partial(self._command, frame), reply)
+                self._errands.add(partial(self._command, frame), reply)
             case frames.Send() | frames.Cancel() | frames.SetTyping() | frames.Renew():
                 self._to_session(frame, reply)
             case _:
@@ -246,7 +245,7 @@ class Connection:
             if attachment is not None:
                 self._ask(attachment.session, frame, reply)
                 return
-        self._errand(partial(self._find_and_ask, frame, reply), reply)
+        self._errands.add(partial(self._find_and_ask, frame, reply), reply)
 
     def _followed(self, session_id: str, agent: str | None) -> Attachment | None:
         attachment = self._attachments.get(session_id)
@@ -299,33 +298,6 @@ class Connection:
 
     # ── Errands ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _errand(self, errand: Errand, reply: Answer | None = None) -> None:
-        """Something that looks into the store: done in order, one after the other. `reply` is told what went
-        wrong: `ConnectionError`, if the line went first."""
-        if self._errands is None:
-            self._errands = deque()
-        self._errands.append((errand, reply))
-        if len(self._errands) == 1:
-            self._supervisor.runtime.tasks.start_soon(self._run_errands)
-
-    async def _run_errands(self) -> None:
-        """The reader task: lives while there are errands. The one at work stays first in line, so that frames
-        for its session keep their place behind it."""
-        while self._errands:
-            errand, reply = self._errands[0]
-            try:
-                if self.left:
-                    raise ConnectionError
-                await errand()
-            except (Refused, Unavailable) as error:
-                if reply is not None:
-                    reply(_refusal(error))
-            except Exception as error:
-                (reply or self._failed)(error)
-            self._errands.popleft()
-            self._writer.make_room()
-        self._errands = None
-
     def _failed(self, error: Accepted | BaseException) -> None:
         if self.left:
             return
@@ -354,7 +326,7 @@ class Connection:
                     key, "again" if target.create else "never", target.cursor, target.history, turn
                 )
             except (Refused, Unavailable) as error:
-                self.refuse(_refusal(error), session_id=target.session_id)
+                self.refuse(as_refusal(error), session_id=target.session_id)
                 if (answer := turn.one_less()) is not None:
                     self.put(answer)
         if not attach.sessions:
@@ -444,7 +416,7 @@ class Connection:
             else:
                 joined.set_result(None)
 
-        self._errand(errand, settle)
+        self._errands.add(errand, settle)
         await joined
 
     async def resolve(self, session_id: str, agent: str | None) -> Key:
@@ -485,9 +457,3 @@ class Connection:
                 known = ", ".join(COMMANDS)
                 raise Refused("bad_frame", f"There is no command {name[:40]!r}; known are {known}.")
         self.put(frames.CommandResult(frame.command, message, key.session_id, frame.ref))
-
-
-def _refusal(error: Refused | Unavailable) -> Refused:
-    if isinstance(error, Refused):
-        return error
-    return Refused("store_unavailable", "The store does not answer; send it again.")

@@ -24,7 +24,7 @@ from protocol.session import Cancel, Send
 
 from .auth import Identity, authenticate, credentials, identify
 from .interfaces import Authenticator, Key, NoSession, Unavailable
-from .session import CREATE
+from .opening import CREATE
 from .supervisor import Supervisor
 
 __all__ = [

@@ -100,8 +100,8 @@ class Log:
                 self.text = None
             case _:
                 pass
-        if not self.readers:
-            self._forget()
+        if all(reader.congested for reader in self.readers):
+            self._forget()  # nobody is there to be told now: who comes to it later reads it from the store
             return
         shared = codec.Shared(record, self.session_id)
         if self.kept is None:

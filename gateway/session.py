@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Literal, Protocol
 
@@ -39,7 +38,7 @@ from protocol.session import (
     fold,
 )
 
-from . import interfaces
+from .briefing import brief
 from .interfaces import (
     Duplicate,
     Head,
@@ -47,34 +46,19 @@ from .interfaces import (
     Key,
     Loaded,
     NoSession,
-    Past,
-    SessionExists,
-    SessionRef,
     Stale,
+    Turn,
     Unavailable,
 )
 from .log import Log
+from .opening import Open, load_or_create, no_session, session_exists
 from .runtime import Runtime, until_answered
 from .text import Text
 from .turn import Answer
 
-__all__ = ["CREATE", "Ask", "Create", "Delete", "Open", "Refresh", "Session"]
+__all__ = ["Ask", "Delete", "Refresh", "Session"]
 
 logger = structlog.get_logger("gateway.session")
-
-Create = Literal["never", "new", "again"]
-"""May a session be made that is not there: never; if it never was; also over a tombstone."""
-CREATE: dict[bool | None, Create] = {None: "new", True: "again", False: "never"}
-"""What the `create` of a message means."""
-
-
-class Open(Struct, frozen=True):
-    """Be awake: make sure that the session is there, and its log taken up."""
-
-    create: Create = "never"
-    activate: bool = False
-    label: str | None = None
-    must_be_new: bool = False
 
 
 class Refresh(Struct, frozen=True):
@@ -389,20 +373,10 @@ class Session:
         given = partial(self._prepare, running.message, request_id)
         self._runtime.tasks.start_soon(answer.run, given, self._runtime.agents.get(self.key.agent))
 
-    async def _prepare(self, message: records.Message, request_id: str | None) -> interfaces.Turn:
+    async def _prepare(self, message: records.Message, request_id: str | None) -> Turn:
         """What the agent is given, as soon as the one before has cleaned up."""
         await self._clean_up()
-        agent, state = self._runtime.agents[self.key.agent], self.info.state if self.info is not None else {}
-        return interfaces.Turn(
-            turn_id=message.turn_id,
-            content=message.content,
-            session=SessionRef(*self.key),
-            metadata=message.metadata or {},
-            parts=message.parts or (),
-            history=await self._history(agent.history) if agent.history else (),
-            state=deepcopy(state) if state else {},
-            request_id=request_id,
-        )
+        return await brief(self._runtime, self.key, self.state, self.info, message, request_id)
 
     async def _clean_up(self) -> None:
         """Wait for the last turn's agent, which was stopped; not for ever."""
@@ -416,25 +390,6 @@ class Session:
         except TimeoutError:
             self._runtime.metrics.abandoned += 1
             logger.warning("agent did not stop", turn_id=previous.turn_id, **self._whose())
-
-    async def _history(self, limit: int) -> list[Past]:
-        """The conversation before the running turn: without its own message, and without those that wait."""
-        state = self.state
-        ahead = {message.turn_id for message in state.waiting}
-        if state.running is not None:
-            ahead.add(state.running.turn_id)
-        page = await self._runtime.store.history(
-            self.key,
-            limit + len(ahead),
-            as_of=state.seq,
-            max_bytes=self._runtime.settings.max_agent_history_bytes,
-        )
-        past = [
-            _past(said)
-            for said in page.messages
-            if isinstance(said.record, Terminal) or said.record.turn_id not in ahead
-        ]
-        return past[-limit:]
 
     async def record(self, record: ToolCall | ToolResult) -> None:
         """The running turn used a tool."""
@@ -454,34 +409,10 @@ class Session:
 
     async def _open(self, ask: Open) -> None:
         """Take up the log, or make it."""
-        if self.head is not None:
-            if ask.must_be_new:
-                raise Refused("session_exists", "There is a session with this id.")
-            return
-        store = self._runtime.store
-        while True:
-            try:
-                loaded = await store.load(self.key)
-            except NoSession as gone:
-                if ask.create == "never" or (gone.tombstone is not None and ask.create == "new"):
-                    raise _no_session(gone) from None
-            else:
-                if ask.must_be_new:
-                    raise Refused("session_exists", "There is a session with this id.")
-                break
-            if self.key.agent not in self._runtime.agents:
-                raise Refused("agent_not_found", f"There is no agent {self.key.agent!r}.")
-            now = self._runtime.now()
-            info = Info(key=self.key, created_at=now, updated_at=now, label=ask.label)
-            try:
-                head = await store.create(
-                    info, self._runtime.new_tag(), over_tombstone=ask.create == "again", activate=ask.activate
-                )
-            except SessionExists:
-                continue
-            loaded = Loaded(info, head, [], "")
-            break
-        self._wake(loaded)
+        if self.head is None:
+            self._wake(await load_or_create(self._runtime, self.key, ask))
+        elif ask.must_be_new:
+            raise session_exists()
 
     def _wake(self, loaded: Loaded) -> None:
         log = self.log
@@ -528,7 +459,7 @@ class Session:
                     known.mark_saved(len(text))
         except NoSession as gone:
             self._gone(gone.tombstone or "closed")
-            raise _no_session(gone) from None
+            raise no_session(gone) from None
 
     async def _delete(self, item: Item) -> Accepted:
         if self.state.running is not None and self.answer is None:
@@ -588,37 +519,6 @@ class Session:
 
     def _whose(self) -> dict[str, str]:
         return {"session_id": self.key.session_id, "agent": self.key.agent}
-
-
-def _past(said: interfaces.Said) -> Past:
-    record = said.record
-    match record:
-        case records.Message():
-            return Past("user", record.content, record.turn_id, record.created_at, metadata=record.metadata)
-        case records.Response():
-            return Past(
-                "agent",
-                record.content,
-                record.turn_id,
-                record.created_at,
-                record.status,
-                said.tools,
-                record.metadata,
-            )
-        case records.Failed():
-            return Past("agent", record.partial, record.turn_id, record.created_at, "failed", said.tools)
-
-
-def _no_session(gone: NoSession) -> Refused:
-    match gone.tombstone:
-        case "closed":
-            return Refused("session_closed", "The session was deleted; create it again to go on.")
-        case "expired":
-            return Refused(
-                "session_expired", "The session expired; create it again to go on.", expires_at=gone.ended_at
-            )
-        case None:
-            return Refused("session_not_found", "There is no such session.")
 
 
 def _unavailable(key: Key, ask: Ask) -> Refused:

@@ -1,5 +1,4 @@
-"""The live sessions: finds or starts them, lets go of the idle, saves running turns' text, times them, and
-drains.
+"""The live sessions: finds or starts them, lets go of the idle, times running turns, and drains.
 
 One wheel turns per process; no session and no connection has a timer of its own.
 """
@@ -19,17 +18,16 @@ from protocol.ids import check_agent_name, check_session_id
 from protocol.session import Settle
 
 from .auth import Identity
-from .interfaces import Key, Saved, Segment, Unavailable
+from .interfaces import Key, Unavailable
+from .opening import Create, Open
 from .runtime import Runtime, Stopped
-from .session import Create, Delete, Open, Refresh, Session
-from .turn import Answer
+from .saver import Saver
+from .session import Delete, Refresh, Session
 
 __all__ = ["Line", "Supervisor"]
 
 logger = structlog.get_logger("gateway.supervisor")
 
-_STEP = 64
-"""Sessions looked at before the others may go on."""
 _TICK = 0.1
 """Seconds between two turns of the wheel: how late a time-out may come."""
 
@@ -73,8 +71,7 @@ class Supervisor:
         """Those that run a turn, in the order in which they began."""
         self._crashed: set[Key] = set()
         self._rested = asyncio.Event()
-        self._hurry = asyncio.Event()
-        runtime.save_soon = self._hurry.set
+        self._saver = Saver(runtime, self._busy, self._reached)
         runtime.metrics.watch(self)
 
     # ── Finding sessions ─────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +174,7 @@ class Supervisor:
                     wheel = [
                         tasks.start_soon(self._forever, self._time_turns, _TICK),
                         tasks.start_soon(self._forever, self._tick, 1.0),
-                        tasks.start_soon(self._save_forever),
+                        tasks.start_soon(self._saver.run),
                         tasks.start_soon(self._forever, self._look_after_due, runtime.settings.due_interval),
                         tasks.start_soon(self._forever, self._trim, runtime.settings.trim_interval),
                     ]
@@ -247,55 +244,12 @@ class Supervisor:
     async def _trim(self) -> None:
         await self.runtime.store.trim(self.runtime.now())
 
-    # ── Saving text ──────────────────────────────────────────────────────────────────────────────────────
-
-    async def _save_forever(self) -> None:
-        """Save what the running turns wrote: every `save_interval`, at once when one has written much."""
-        while True:
-            self._hurry.clear()
-            try:
-                await self.save()
-            except Unavailable:
-                self.store_reachable = False
-                await asyncio.sleep(self.runtime.settings.save_interval)
-            except Exception:
-                logger.exception("saving text failed")
-                await asyncio.sleep(self.runtime.settings.save_interval)
-            try:
-                async with asyncio.timeout(self.runtime.settings.save_interval):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
-
     async def save(self) -> None:
-        """Save what running turns wrote, in one commit for all of them; in small steps, so that no delta
-        waits until a thousand sessions are gathered."""
-        answers: list[tuple[Session, Answer]] = []
-        batch: list[Segment] = []
-        for number, session in enumerate([*self._busy], 1):
-            answer = session.answer
-            if answer is not None and answer.text.saved < answer.text.length:
-                answers.append((session, answer))
-                batch.append(Segment(session.key, answer.turn_id, answer.text.saved, answer.text.unsaved()))
-            if number % _STEP == 0:
-                await asyncio.sleep(0)
-        if not batch:
-            return
-        saved = await self.runtime.store.save_text(batch)
-        self.store_reachable = True
-        for number, ((session, answer), segment, answered) in enumerate(
-            zip(answers, batch, saved, strict=True), 1
-        ):
-            self._after_save(session, answer, segment, answered)
-            if number % _STEP == 0:
-                await asyncio.sleep(0)
+        """Save now what running turns wrote. Raises `Unavailable`."""
+        await self._saver.save()
 
-    def _after_save(self, session: Session, answer: Answer, segment: Segment, saved: Saved) -> None:
-        answer.text.mark_saved(segment.offset + len(segment.text))
-        if answer.room is not None:
-            answer.room.set()
-        if not saved.running and session.answer is answer and not answer.over:
-            session.ask(Refresh())  # others ended this turn: it stops, and writes nothing
+    def _reached(self, reachable: bool) -> None:
+        self.store_reachable = reachable
 
     # ── Draining ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
@@ -57,7 +57,7 @@ class Threads:
         """Iterators that wait for a thread."""
         return len(self._waiting)
 
-    async def iterate(self, start: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
+    async def iterate(self, start: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
         """Call `start` in a thread, with this context's variables, and yield what its iterator yields there.
 
         What it raises is raised here. Closing this generator returns at once; the thread is told at its next

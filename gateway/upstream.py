@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -61,7 +61,7 @@ class Upstream:
 
     async def ask(
         self, path: str, body: Any, request_id: str | None, readers: Mapping[str, Callable[[], Reader]]
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """POST `body` as JSON and yield what the reader for the answer's media type makes of it.
 
         Raises `AgentError`: `agent_unavailable` if it cannot be reached or is busy, `upstream_truncated` if

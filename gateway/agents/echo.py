@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from gateway.interfaces import Piece, Turn
 
@@ -24,7 +24,7 @@ class EchoAgent:
             raise ValueError(f"pace_ms is {pace_ms}; allowed are 0 to 10,000")
         self._pause = pace_ms / 1000
 
-    async def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
+    async def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         for words in _FEW_WORDS.findall(turn.content):
             yield words
             await asyncio.sleep(self._pause)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -44,7 +44,7 @@ class ElizaAgent:
         self._pace = pace_ms / 1000
         self._engine = Engine(read_script(files(__package__).joinpath("eliza.toml").read_text("utf-8")))
 
-    async def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
+    async def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         for word in re.findall(r"\S+\s*", self._engine.answer(turn.content, turn.state)):
             yield word
             await asyncio.sleep(self._pace * (0.8 + min(len(word), 12) / 25))

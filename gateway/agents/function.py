@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from gateway.interfaces import Piece, Turn
@@ -52,7 +52,7 @@ class FunctionAgent:
         self._threads = Threads(threads, grace)
         self._answer = self._way_to_answer(fn)
 
-    def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
+    def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         return self._answer(turn)
 
     @property
@@ -66,7 +66,7 @@ class FunctionAgent:
     async def aclose(self) -> None:
         """Nothing to do: the end of a turn has told its thread, and a hung one does not hold the exit."""
 
-    def _way_to_answer(self, fn: Callable[[Turn], Any]) -> Callable[[Turn], AsyncIterator[Piece]]:
+    def _way_to_answer(self, fn: Callable[[Turn], Any]) -> Callable[[Turn], AsyncGenerator[Piece, None]]:
         called = callee(fn)
         if inspect.isasyncgenfunction(called):
             return fn  # itself: nothing of ours runs per piece
@@ -74,11 +74,11 @@ class FunctionAgent:
             return self._await
         return self._thread
 
-    async def _await(self, turn: Turn) -> AsyncIterator[Piece]:
+    async def _await(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         for piece in _pieces(await self._fn(turn)):
             yield piece
 
-    def _thread(self, turn: Turn) -> AsyncIterator[Piece]:
+    def _thread(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         return self._threads.iterate(lambda: _pieces(self._fn(turn)))
 
 

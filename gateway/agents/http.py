@@ -58,7 +58,7 @@ so when the agent has been silent for too long, or the turn as a whole took too 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -102,7 +102,7 @@ class HttpAgent:
             "The agent's server", url, secret(key_env) if key_env else "", connect_timeout
         )
 
-    def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
+    def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         answer = _Answer(turn)
         readers: dict[str, Callable[[], Reader]] = {
             "application/x-ndjson": lambda: answer,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.interfaces import AgentError, Piece, ToolCall, ToolResult, Turn, Usage
@@ -51,7 +51,7 @@ class MetronomeAgent:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
 
-    async def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
+    async def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         score = _read(turn.metadata)
         if score.silent:
             await asyncio.sleep(score.silent)

@@ -11,7 +11,7 @@ usage; and a note `finish_reason` if the answer was cut by `length` or `content_
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from itertools import dropwhile, groupby
 from operator import itemgetter
 from typing import Any
@@ -73,7 +73,7 @@ class OpenAIAgent:
             "The model's server", base_url, secret(key_env) if key_env else "", connect_timeout
         )
 
-    def __call__(self, turn: Turn) -> AsyncIterator[Piece]:
+    def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         return self._upstream.ask(
             "/chat/completions", self._body(turn), turn.request_id, readers(self._upstream.refusal)
         )

@@ -13,7 +13,7 @@ from gateway.auth import Identity
 from gateway.connection import Connection
 from gateway.http import Api, json_response, optional_body, raw_body, refusal_of, retry_headers, route
 from gateway.interfaces import Key, NoSession, Unavailable
-from gateway.session import CREATE
+from gateway.opening import CREATE
 from protocol import codec, frames
 from protocol.errors import Refused
 

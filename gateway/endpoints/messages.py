@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth import Identity
 from gateway.http import Api, error_body, error_response, json_body, json_response, route
 from gateway.interfaces import Key
-from gateway.session import CREATE
+from gateway.opening import CREATE
 from gateway.stream import COMMENT, Stream, connected, ends
 from protocol import codec, frames
 from protocol.errors import Refused

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth import Identity
 from gateway.http import Api, check_origin, flag, raw_body, route, whole_number
 from gateway.interfaces import Key
-from gateway.session import Create
+from gateway.opening import Create
 from gateway.stream import EVENT_STREAM, Events, connected
 from protocol import codec, frames
 from protocol.errors import Refused

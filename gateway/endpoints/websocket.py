@@ -38,7 +38,7 @@ class Line:
     def __init__(self, send: Send, cork: Callable[[list[bytes]], bool] | None) -> None:
         self._send = send
         self._cork = cork
-        """What the server below offers to send at once with; see `gateway.serve`."""
+        """What the server below offers to send at once with; see `gateway.cork`."""
         self.batch = False
         self.closed = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.log import Log
 from gateway.text import Text
-from protocol.records import Message, Response, Started
+from protocol.records import Message, Record, Response, Started
 
 TAIL = 1_000
 
@@ -39,6 +39,12 @@ def message(number: int, size: int = 10) -> Message:
     return Message(f"t{number}", "x" * size, 1.0)
 
 
+def kept(log: Log, seq: int) -> Record:
+    """The record of that number, which is in memory."""
+    assert log.kept is not None
+    return log.kept[seq - log.base - 1][0]
+
+
 def test_a_follower_is_woken_once_until_it_has_read() -> None:
     ear = Ear()
     log = make(ear)
@@ -56,7 +62,7 @@ def test_a_follower_is_woken_once_until_it_has_read() -> None:
 def test_without_followers_nothing_is_kept() -> None:
     log = make()
     log.append(message(1), TAIL)
-    assert (log.seq, log.base, log.kept_any) == (1, 1, False)
+    assert (log.seq, log.base, log.kept) == (1, 1, None)
 
 
 def test_for_one_who_lags_only_the_newest_records_are_kept_and_one_of_any_size() -> None:
@@ -64,11 +70,11 @@ def test_for_one_who_lags_only_the_newest_records_are_kept_and_one_of_any_size()
     for number in range(20):
         log.append(message(number, 100), TAIL)
     assert 0 < log.base < log.seq == 20
-    assert log.kept(20)[0] == message(19, 100)
-    assert log.kept(log.base + 1)[0] == message(log.base, 100)
+    assert kept(log, 20) == message(19, 100)
+    assert kept(log, log.base + 1) == message(log.base, 100)
     log.append(message(20, 50 * TAIL), TAIL)
     assert log.base == 20
-    assert log.kept(21)[0] == message(20, 50 * TAIL)
+    assert kept(log, 21) == message(20, 50 * TAIL)
 
 
 def test_records_are_released_when_every_follower_was_sent_them() -> None:
@@ -80,7 +86,7 @@ def test_records_are_released_when_every_follower_was_sent_them() -> None:
     assert log.base == 0
     behind.seq = 1
     log.release()
-    assert (log.base, log.kept_any) == (1, False)
+    assert (log.base, log.kept) == (1, None)
 
 
 def test_at_the_end_of_a_turn_only_who_kept_up_is_owed_the_rest_of_its_text() -> None:

@@ -244,6 +244,8 @@ class Promises(RuleBasedStateMachine):
 
     async def check(self) -> None:
         self.no_line_was_told_anything_it_must_not()
+        assert not any(supervisor.runtime.metrics.crashes for supervisor in self.gateways)
+        assert not any(supervisor.runtime.metrics.refusals.get("internal") for supervisor in self.gateways)
         for session, agent in SESSIONS.items():
             await self.check_log(Key(agent, "ann", session))
         asked = [(said.turn.session, said.turn.turn_id) for said in self.script.turns]

@@ -1,0 +1,76 @@
+"""What an agent is given when its turn starts: the message, what was said before, the session's state."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from protocol import records
+from protocol.records import Terminal
+from protocol.session import State
+
+from .interfaces import Info, Key, Past, Said, SessionRef, Turn
+from .runtime import Runtime
+
+__all__ = ["brief"]
+
+
+async def brief(
+    runtime: Runtime,
+    key: Key,
+    state: State,
+    info: Info | None,
+    message: records.Message,
+    request_id: str | None,
+) -> Turn:
+    """The turn of `message`, which runs in `state`, as the agent of `key` sees it. What it does to
+    `turn.state` is its own: `info` stays as it is. Raises `Unavailable`, and `NoSession` if it was deleted
+    meanwhile."""
+    agent, kept = runtime.agents[key.agent], info.state if info is not None else {}
+    return Turn(
+        turn_id=message.turn_id,
+        content=message.content,
+        session=SessionRef(*key),
+        metadata=message.metadata or {},
+        parts=message.parts or (),
+        history=await _history(runtime, key, state, agent.history) if agent.history else (),
+        state=deepcopy(kept) if kept else {},
+        request_id=request_id,
+    )
+
+
+async def _history(runtime: Runtime, key: Key, state: State, limit: int) -> list[Past]:
+    """The conversation before the running turn: without its own message, and without those that wait."""
+    ahead = {message.turn_id for message in state.waiting}
+    if state.running is not None:
+        ahead.add(state.running.turn_id)
+    page = await runtime.store.history(
+        key,
+        limit + len(ahead),
+        as_of=state.seq,
+        max_bytes=runtime.settings.max_agent_history_bytes,
+    )
+    past = [
+        _past(said)
+        for said in page.messages
+        if isinstance(said.record, Terminal) or said.record.turn_id not in ahead
+    ]
+    return past[-limit:]
+
+
+def _past(said: Said) -> Past:
+    record = said.record
+    match record:
+        case records.Message():
+            return Past("user", record.content, record.turn_id, record.created_at, metadata=record.metadata)
+        case records.Response():
+            return Past(
+                "agent",
+                record.content,
+                record.turn_id,
+                record.created_at,
+                record.status,
+                said.tools,
+                record.metadata,
+            )
+        case records.Failed():
+            return Past("agent", record.partial, record.turn_id, record.created_at, "failed", said.tools)

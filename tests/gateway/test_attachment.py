@@ -1,0 +1,96 @@
+"""How a session comes to be followed: what each cursor is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.interfaces import Key
+from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
+from gateway.supervisor import Supervisor
+from protocol import frames
+from tests.harness import Client, Script, gateway
+
+
+async def attach(g: Supervisor, **target: Any) -> frames.Attached:
+    """What a new line is told of the session."""
+    client = Client(g)
+    client.put("attach", sessions=[{"session_id": "s", **target}], ref="a")
+    await client.answer("a")
+    attached = client.of("s", frames.Attached)[0]
+    client.vanish()
+    assert isinstance(attached, frames.Attached)
+    return attached
+
+
+async def talk(g: Supervisor, script: Script, turns: int) -> str:
+    """So many turns of a session; the last cursor."""
+    client = Client(g)
+    for number in range(turns):
+        client.put("message", session_id="s", turn_id=f"t{number}", content=f"q{number}")
+        said = await script.given(f"t{number}")
+        said.say(f"a{number}")
+        said.end()
+        await client.terminal(f"t{number}")
+    cursor = client.cursors["s"][-1]
+    client.vanish()
+    return cursor
+
+
+async def test_a_cursor_of_this_log_is_replayed_from_and_any_other_gets_a_snapshot_that_says_why() -> None:
+    script = Script()
+    async with gateway({"bot": script}, MemoryStore()) as g:
+        cursor = await talk(g, script, 2)
+        epoch, seq, _ = cursor.split(".")
+        kept = await attach(g, cursor=f"{epoch}.1.0")
+        assert (kept.mode, kept.cursor, kept.reason, kept.messages) == ("replay", f"{epoch}.1.0", None, None)
+        stale = await attach(g, cursor=f"{epoch}.{seq}.99")
+        assert (stale.mode, stale.cursor) == ("replay", f"{epoch}.{seq}.0"), "no turn runs, none is behind"
+        for other, reason in (
+            (f"other.{seq}.0", "epoch"),
+            (f"{epoch}.{int(seq) + 1}.0", "ahead"),
+            ("nonsense", "malformed"),
+            (None, None),
+        ):
+            snapshot = await attach(g, **({} if other is None else {"cursor": other}))
+            assert (snapshot.mode, snapshot.reason, snapshot.cursor) == ("snapshot", reason, cursor)
+            assert [m.content for m in snapshot.messages or []] == ["q0", "a0", "q1", "a1"]
+
+
+async def test_a_cursor_older_than_what_is_kept_gets_a_snapshot() -> None:
+    script, store = Script(), MemoryStore(keep_records=3)
+    async with gateway({"bot": script}, store, Settings(drain_timeout=0.01)) as g:
+        cursor = await talk(g, script, 3)
+        assert await store.trim(0.0)
+        snapshot = await attach(g, cursor=f"{cursor.split('.')[0]}.1.0")
+        assert (snapshot.mode, snapshot.reason) == ("snapshot", "trimmed")
+
+
+async def test_a_session_made_again_is_another_log() -> None:
+    script = Script()
+    async with gateway({"bot": script}, MemoryStore()) as g:
+        cursor = await talk(g, script, 1)
+        await g.delete(Key("bot", "ann", "s"))
+        again = await attach(g, cursor=cursor, create=True)
+        assert (again.mode, again.reason, again.messages) == ("snapshot", "epoch", [])
+
+
+@pytest.mark.parametrize(("wanted", "shown"), [(0, []), (1, ["a2"]), (3, ["a1", "q2", "a2"]), (200, None)])
+async def test_a_snapshot_holds_as_many_messages_as_wanted(wanted: int, shown: list[str] | None) -> None:
+    script = Script()
+    async with gateway({"bot": script}, MemoryStore()) as g:
+        await talk(g, script, 3)
+        snapshot = await attach(g, history=wanted)
+        expected = ["q0", "a0", "q1", "a1", "q2", "a2"] if shown is None else shown
+        assert [m.content for m in snapshot.messages or []] == expected
+        assert snapshot.has_more == (shown is not None)
+
+
+async def test_following_leaves_nothing_behind() -> None:
+    script = Script()
+    async with gateway({"bot": script}, MemoryStore()) as g:
+        await talk(g, script, 1)
+        await attach(g)
+        assert not g.sessions

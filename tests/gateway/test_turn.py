@@ -1,0 +1,183 @@
+"""One answer in flight: its limits, how it ends, and what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from gateway import AgentError, Note, Thought, ToolCall, ToolResult, Turn, Usage
+from gateway.agents.function import FunctionAgent
+from gateway.interfaces import Key, Saved, Segment
+from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
+from gateway.supervisor import Supervisor
+from protocol import frames
+from tests.harness import WAIT, Client, Script, gateway, settle
+
+SMALL = Settings(max_tool_bytes=100, max_turn_tool_bytes=250, max_text_chars=50, drain_timeout=0.01)
+
+
+async def answer(agent: Callable[[Turn], Any], settings: Settings = SMALL) -> Any:
+    """How a turn of that agent ends."""
+    async with gateway({"bot": FunctionAgent(agent)}, MemoryStore(), settings) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        return await client.terminal("t")
+
+
+async def test_usage_adds_up_notes_merge_and_thoughts_are_kept_apart() -> None:
+    async def agent(_: Turn) -> AsyncIterator[Any]:
+        yield Usage(1, 2)
+        yield Note({"a": 1, "b": 1})
+        yield Thought("hm ")
+        yield "text"
+        yield Usage(3, 4)
+        yield Note({"b": 2})
+        yield Thought("so")
+
+    end = await answer(agent)
+    assert (end.content, end.thought, end.metadata) == ("text", "hm so", {"a": 1, "b": 2})
+    assert (end.input_tokens, end.output_tokens) == (4, 6)
+
+
+BIG = "x" * 90
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        pytest.param([ToolCall("c", "look", "x" * 200)], "answer_too_large", id="a tool's input"),
+        pytest.param([ToolResult("c", "x" * 200)], "answer_too_large", id="a tool's content"),
+        pytest.param(
+            [ToolCall(f"c{n}", "l", BIG[:80]) for n in range(4)], "answer_too_large", id="all tools"
+        ),
+        pytest.param([Note({"a": "x" * 200})], "answer_too_large", id="a note"),
+        pytest.param([Thought("x" * 60)], "answer_too_large", id="reasoning"),
+        pytest.param(["x" * 60], "answer_too_large", id="text"),
+        pytest.param([ToolCall("c", "look", object())], "agent_failed", id="a tool's input that is not JSON"),
+        pytest.param([Note({"a": {1, 2}})], "completed", id="a set is a list"),
+        pytest.param([Note({"a": "\ud800"})], "agent_failed", id="a lone surrogate in a note"),
+    ],
+)
+async def test_what_is_too_large_or_not_json_ends_the_turn(pieces: list[Any], code: str) -> None:
+    async def agent(_: Turn) -> AsyncIterator[Any]:
+        for piece in pieces:
+            yield piece
+
+    end = await answer(agent)
+    assert (end.status if isinstance(end, frames.Response) else end.code) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (AgentError("No."), ("No.", "agent_failed", True, None)),
+        (AgentError("No.", retryable=False), ("No.", "agent_failed", False, None)),
+        (
+            AgentError("Later.", "agent_unavailable", retry_after_ms=7),
+            ("Later.", "agent_unavailable", True, 7),
+        ),
+        (AgentError("What?", "made_up"), ("What?", "agent_failed", True, None)),
+        (AgentError("\ud800"), ("\ufffd", "agent_failed", True, None)),
+        (LookupError("a secret"), ("The agent failed (LookupError).", "agent_failed", True, None)),
+    ],
+)
+async def test_an_agent_says_itself_why_it_failed_and_other_exceptions_do_not(
+    error: Exception, told: tuple[Any, ...]
+) -> None:
+    async def agent(_: Turn) -> AsyncIterator[str]:
+        yield "so far"
+        raise error
+
+    end = await answer(agent)
+    assert (end.content.rstrip("\ufffd") or "\ufffd", end.code, end.retryable, end.retry_after_ms) == told
+    assert end.partial == "so far"
+
+
+async def test_state_is_kept_by_a_completed_turn_and_left_as_it_was_by_any_other() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        seen.append(dict(turn.state))
+        turn.state["turns"] = [*turn.state.get("turns", ()), turn.turn_id]
+        if turn.content == "fail":
+            raise AgentError("It went wrong.")
+        yield "ok"
+
+    async with gateway({"bot": FunctionAgent(agent)}, MemoryStore()) as g:
+        client = Client(g)
+        for turn_id, content in (("t1", "go"), ("t2", "fail"), ("t3", "go")):
+            client.put("message", session_id="s", turn_id=turn_id, content=content)
+            await client.terminal(turn_id)
+    assert seen == [{}, {"turns": ["t1"]}, {"turns": ["t1"]}]
+
+
+class Slow(MemoryStore):
+    """A store that saves text when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
+        self.asked.set()
+        await self.go.wait()
+        return await super().save_text(batch)
+
+
+async def test_a_turn_with_much_unsaved_text_waits_for_the_store() -> None:
+    said = 0
+
+    async def agent(_: Turn) -> AsyncIterator[str]:
+        nonlocal said
+        for _ in range(100):
+            said += 1
+            yield "x" * 10
+
+    store = Slow()
+    async with gateway(
+        {"bot": FunctionAgent(agent)},
+        store,
+        Settings(save_bytes=50, max_unsaved_bytes=200, drain_timeout=0.01),
+    ) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        await asyncio.wait_for(store.asked.wait(), WAIT)
+        await settle()
+        assert said == 21
+        store.go.set()
+        assert len((await client.terminal("t")).content) == 1_000
+
+
+async def test_cancelling_reaches_the_agent_once_and_its_clean_up_may_wait() -> None:
+    script = Script()
+    cleaned = asyncio.Event()
+
+    async def agent(_: Turn) -> AsyncIterator[str]:
+        yield "begun"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await settle()
+            cleaned.set()
+
+    async with gateway({"bot": FunctionAgent(agent), "other": script}, MemoryStore()) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        await client.until(lambda frame: isinstance(frame, frames.TextDelta))
+        client.put("cancel", session_id="s")
+        client.put("cancel", session_id="s")
+        assert (await client.terminal("t")).status == "cancelled"
+        await asyncio.wait_for(cleaned.wait(), WAIT)
+        await _rests(g, Key("bot", "ann", "s"))
+        assert g.runtime.metrics.turns == {"cancelled": 1}
+
+
+async def _rests(g: Supervisor, key: Key) -> None:
+    async with asyncio.timeout(WAIT):
+        while g.sessions[key].cleaning is not None:
+            await settle(1)
