@@ -39,7 +39,9 @@ async def brief(
 
 
 async def _history(runtime: Runtime, key: Key, state: State, limit: int) -> list[Past]:
-    """The conversation before the running turn: without its own message, and without those that wait."""
+    """The conversation before the running turn: without its own message, and without those that wait. Each
+    answer follows its question, also where questions had queued up: the log has them as they came, models
+    want pairs."""
     ahead = {message.turn_id for message in state.waiting}
     if state.running is not None:
         ahead.add(state.running.turn_id)
@@ -54,7 +56,8 @@ async def _history(runtime: Runtime, key: Key, state: State, limit: int) -> list
         for said in page.messages
         if isinstance(said.record, Terminal) or said.record.turn_id not in ahead
     ]
-    return past[-limit:]
+    asked = {one.turn_id: place for place, one in reversed([*enumerate(past)])}
+    return sorted(past, key=lambda one: asked[one.turn_id])[-limit:]
 
 
 def _past(said: Said) -> Past:

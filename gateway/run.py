@@ -10,9 +10,12 @@ import errno
 import gc
 import os
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+
+import structlog
 
 from . import __version__
 from .app import Gateway, gateway_app
@@ -24,7 +27,9 @@ from .settings import OPTIONS, Settings
 from .stores.memory import MemoryStore
 from .stores.sqlite import SqliteStore
 
-__all__ = ["CannotStart", "load_store", "run", "say_bad_spec"]
+__all__ = ["CannotStart", "load_store", "run", "say_bad_spec", "settle_memory"]
+
+logger = structlog.get_logger("gateway.run")
 
 _SYNCHRONOUS = {"": False, "synchronous=normal": False, "synchronous=full": True}
 
@@ -44,7 +49,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     app = gateway_app(settings, agents=agents, store=load_store(settings))
 
     def ready(url: str) -> None:
-        _settle_memory()
+        settle_memory()
         store = OPTIONS["store"].show(settings.store)
         say(f"Trunkline {__version__} on {url} — agents {', '.join(agents)} — store {store}")
 
@@ -76,16 +81,33 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 async def _live(app: Gateway, server: Server, sockets: list[socket.socket]) -> None:
+    last_resort = _last_resort(2 * app.supervisor.runtime.settings.cleanup_timeout)
     async with AsyncExitStack() as stack:
+        stack.callback(last_resort.cancel)
         try:
             await stack.enter_async_context(app.lifespan())
         except StoreError as error:
             raise CannotStart(str(error)) from error
         await server.serve(sockets)
+        last_resort.start()
 
 
-def _settle_memory() -> None:
-    """What is there now stays: look for garbage among what comes, and not all the time."""
+def _last_resort(seconds: float) -> threading.Timer:
+    """Ends the process when it is started and not cancelled in time: an agent that does not stop, however
+    often it is told to, would keep it for ever."""
+
+    def end() -> None:
+        logger.error("an agent does not stop and is left behind", seconds=seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    return timer
+
+
+def settle_memory() -> None:
+    """What is there now stays: look for garbage among what comes, and, since of what lives long (a session, a
+    line) there may be 100,000s, through all of that seldom."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

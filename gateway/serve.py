@@ -7,7 +7,6 @@ minor of it, and `tests/gateway/test_serve.py` has a test for each assumption.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
@@ -50,11 +49,6 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._draining = anyio.CancelScope()
         await super().startup(sockets)
-        # What was loaded stays: no collection needs to look at it again. And of what lives long (a session, a
-        # line) there may be 100,000s: look through all of it seldom.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 50)
         if self.started and self._ready is not None:
             self._ready(self.url)
 

@@ -318,7 +318,7 @@ class Session:
         if info is not None:
             self.info = info
         self._take_over(new_head, decision.records)
-        self._start_appended(decision.records, item.request_id)
+        self._start_appended(decision.records, item)
         # Woken last: an agent that answers at once is then heard in the very write that tells of its turn.
         self.log.wake()
 
@@ -356,7 +356,7 @@ class Session:
 
     # ── Turns ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _start_appended(self, appended: Sequence[Record], request_id: str | None) -> None:
+    def _start_appended(self, appended: Sequence[Record], item: Item) -> None:
         """If a turn was started by this append, run it here."""
         running, text = self.state.running, self.log.text
         if (
@@ -365,8 +365,9 @@ class Session:
             or not any(isinstance(record, records.Started) for record in appended)
         ):
             return
-        if self._request_ids is not None:
-            request_id = self._request_ids.pop(running.turn_id, request_id)
+        request_id = (self._request_ids or {}).pop(running.turn_id, None)
+        if isinstance(item.ask, Send) and item.ask.turn_id == running.turn_id:
+            request_id = item.request_id
         answer = Answer(self._runtime, self.log, text, running.message, self)
         self.answer = answer
         self._keeper.runs(self, True)

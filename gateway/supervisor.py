@@ -302,4 +302,5 @@ class Supervisor:
             "turns_running": len(answers),
             "turns_waiting": sum(len(session.state.waiting) for session in sessions),
             "unsaved_text_bytes": sum(answer.text.unsaved_bytes for answer in answers),
+            "agent_threads_hung": sum(getattr(agent, "hung", 0) for agent in self.runtime.agents.values()),
         }

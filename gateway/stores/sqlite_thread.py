@@ -154,6 +154,7 @@ class Worker:
                 loop.call_soon_threadsafe(_settle, Outcome(opened))
                 while batch := _queued(calls):
                     self._done.put(self._transact(database, batch))
+                    del batch  # it holds texts, and the next call may be long in coming
                     if not self._lent:
                         loop.call_soon_threadsafe(self._collect)
             finally:

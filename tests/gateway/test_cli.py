@@ -166,6 +166,36 @@ async def test_what_goes_wrong_while_it_runs_is_logged_and_is_another_exit_code(
     assert "RuntimeError: not letting go" in err
 
 
+STUBBORN = """
+import asyncio
+
+async def agent(turn):
+    yield "begun"
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+async def test_an_agent_that_never_stops_does_not_keep_the_process(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    flags = ("--port", "0", "--store", "memory:", "--agent", "me=stubborn:agent")
+    limits = {"GATEWAY_DRAIN_TIMEOUT": "0.05", "GATEWAY_CLEANUP_TIMEOUT": "0.2"}
+    async with process(tmp_path, "serve", *flags, **limits) as running:
+        url = re.findall(r"http://[^ ]+", await first_line(running))[0]
+        async with httpx.AsyncClient(base_url=url, timeout=WAIT) as client:
+            message = {"type": "message", "session_id": "s", "content": "hi"}
+            assert (await client.post("/frames", json=message)).json()["type"] == "ok"
+            async with client.stream("GET", "/api/sessions/s/events") as events:
+                async with asyncio.timeout(WAIT):
+                    await anext(line async for line in events.aiter_lines() if "begun" in line)
+        _, err = await stop(running)
+    assert running.returncode == 1
+    assert "an agent does not stop" in err
+
+
 @pytest.mark.parametrize("format_", ["text", "json"])
 async def test_neither_what_people_say_nor_what_proves_who_they_are_is_logged(
     tmp_path: Path, format_: str

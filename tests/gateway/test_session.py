@@ -89,8 +89,8 @@ async def test_an_agent_is_given_what_was_said_before_without_what_waits() -> No
             said = await script.given(f"t{number}")
             assert said.turn.request_id == f"request-{number}"
             assert said.turn.metadata == {"n": number}
-            past = {one.content for one in said.turn.history}
-            assert past == {f"{letter}{earlier}" for earlier in range(1, number) for letter in "qa"}
+            past = [one.content for one in said.turn.history]
+            assert past == [f"{letter}{earlier}" for earlier in range(1, number) for letter in "qa"]
             said.say(f"a{number}")
             said.end()
 

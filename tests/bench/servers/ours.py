@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.app import Gateway, gateway_app
 from gateway.interfaces import Store, Turn
+from gateway.run import settle_memory
 from gateway.serve import Server, configure
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
@@ -69,7 +70,12 @@ def main(place: str) -> None:
     app = gateway_app(Settings(), agents={"tok": BenchAgent()}, store=store)
     config = configure(WithCollection(app), port=0)
     config.interface = "asgi3"
-    Server(config, ready=announce).run()
+
+    def ready(url: str) -> None:
+        settle_memory()
+        announce(url)
+
+    Server(config, ready=ready).run()
 
 
 if __name__ == "__main__":
