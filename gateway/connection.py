@@ -213,10 +213,10 @@ class Connection:
         else:
             self.take(frame)
 
-    def take(self, frame: frames.ClientFrame, answer: Answer | None = None) -> None:
-        """Do what the frame says, and tell `answer` (the client, if not given) what came of it."""
+    def take(self, frame: frames.ClientFrame) -> None:
+        """Do what the frame says, and tell the client what came of it."""
         first, self._heard = not self._heard, True
-        reply = answer or partial(self._reply, frame)
+        reply = partial(self._reply, frame)
         match frame:
             case frames.Ping():
                 self.put(frames.Pong(frame.ref))

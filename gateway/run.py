@@ -110,7 +110,7 @@ def settle_memory() -> None:
     line) there may be 100,000s, through all of that seldom."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(10_000, 20, 50)
 
 
 # ── The store ───────────────────────────────────────────────────────────────────────────────────────────────
