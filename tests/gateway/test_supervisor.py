@@ -144,7 +144,10 @@ async def test_the_active_session_is_made_once_and_stays_until_another_is() -> N
 
 
 async def test_the_metrics_say_what_is_the_case() -> None:
-    script = Script()
+    class Hung(Script):
+        hung = 3
+
+    script = Hung()
     async with gateway({"bot": script}, MemoryStore(), Settings(save_interval=1000, drain_timeout=0.01)) as g:
         client = Client(g)
         client.put("message", session_id="s", turn_id="t1", content="hi")
@@ -154,5 +157,5 @@ async def test_the_metrics_say_what_is_the_case() -> None:
         await client.until(lambda frame: isinstance(frame, frames.TextDelta))
         assert g.gauges() == {
             "connections": 1, "sessions_live": 1, "turns_running": 1, "turns_waiting": 1,
-            "unsaved_text_bytes": 5,
+            "unsaved_text_bytes": 5, "agent_threads_hung": 3,
         }  # fmt: skip
