@@ -268,6 +268,8 @@ class Writer:
             out.append(frame)
             self._control_sent += 1
             size += len(frame)
+        if not control:
+            self._control = None  # every line was greeted once, and few are told anything again soon
         self._control_bytes -= size
         if size and not self.full:
             self.make_room()
