@@ -178,6 +178,10 @@ class Head(Struct, frozen=True, gc=False):
     """Random, new with every append, chosen by the writer."""
 
 
+NOTHING: dict[str, Any] = {}
+"""The state and the metadata of most sessions: one dict for all of them, never changed."""
+
+
 class Info(Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of a session beside its log. Times are Unix seconds."""
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from protocol.errors import Refused
 
-from .interfaces import Info, Key, Loaded, NoSession, SessionExists
+from .interfaces import NOTHING, Info, Key, Loaded, NoSession, SessionExists
 from .runtime import Runtime
 
 __all__ = ["CREATE", "Create", "Open", "load_or_create", "no_session", "session_exists"]
@@ -46,7 +46,7 @@ async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
         if key.agent not in runtime.agents:
             raise Refused("agent_not_found", f"There is no agent {key.agent!r}.")
         now = runtime.now()
-        info = Info(key=key, created_at=now, updated_at=now, label=ask.label)
+        info = Info(key, now, now, ask.label, NOTHING, NOTHING)
         try:
             head = await store.create(
                 info, runtime.new_tag(), over_tombstone=ask.create == "again", activate=ask.activate

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, json
 
-from gateway.interfaces import Direction, Head, Info, KnownTurn, Said
+from gateway.interfaces import NOTHING, Direction, Head, Info, KnownTurn, Said
 from protocol.history import Status, cut, outcome, unsaved
 from protocol.records import (
     Entry,
@@ -98,7 +98,10 @@ class Log:
         return self.running is not None or self.waiting > 0
 
     def describe(self) -> Info:
-        return Info(self.key, self.created_at, self.updated_at, self.label, *json.decode(self._beside))
+        state, metadata = json.decode(self._beside)
+        return Info(
+            self.key, self.created_at, self.updated_at, self.label, state or NOTHING, metadata or NOTHING
+        )
 
     def keep_beside(self, info: Info) -> None:
         """Take over the state and the metadata."""

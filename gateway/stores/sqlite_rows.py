@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec import json
 
-from gateway.interfaces import Head, Info, Key, KnownTurn, NoSession, Summary
+from gateway.interfaces import NOTHING, Head, Info, Key, KnownTurn, NoSession, Summary
 from gateway.stores.sqlite_file import Database
 from protocol.history import Status
 
@@ -128,5 +128,7 @@ def summary(row: tuple[Any, ...]) -> Summary:
     """What those columns say."""
     agent, user, session_id, created_at, updated_at, label, state, metadata, shown = row
     key = Key(agent, user, session_id)
-    info = Info(key, created_at, updated_at, label, json.decode(state), json.decode(metadata))
+    info = Info(
+        key, created_at, updated_at, label, json.decode(state) or NOTHING, json.decode(metadata) or NOTHING
+    )
     return Summary(info, shown)
