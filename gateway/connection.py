@@ -23,7 +23,7 @@ from .attachment import Attachment, Round
 from .auth import Identity
 from .errands import Answer, Errands, as_refusal
 from .interfaces import Key, NoSession, Transport, Unavailable
-from .opening import CREATE, Create
+from .opening import CREATE, Create, no_session
 from .session import Session
 from .supervisor import Supervisor
 from .writer import Writer
@@ -345,7 +345,10 @@ class Connection:
                 "too_many_sessions", f"One line follows {limit:,} sessions at the most.", limit=limit
             )
         async with supervisor.opened(key, create) as session:
-            attachment = await Attachment.follow(self, session, supervisor.runtime, cursor, history)
+            try:
+                attachment = await Attachment.follow(self, session, supervisor.runtime, cursor, history)
+            except NoSession as gone:  # deleted while its history was read
+                raise no_session(gone) from None
             if self.left:  # in here: leaving the block lets go of a session that nobody follows
                 attachment.leave()
                 raise ConnectionError

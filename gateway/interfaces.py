@@ -261,8 +261,9 @@ class Due(NamedTuple):
     """A session that some process must look after."""
 
     key: Key
-    why: Literal["waiting", "orphaned"]
-    """A turn waits and none runs; or the process that ran its turn is gone."""
+    orphan: str | None = None
+    """The running turn whose process is gone; None: a turn waits and none runs. It names the turn, because by
+    the time that somebody looks another process may have ended it and run the next one."""
 
 
 class StoreError(Exception):

@@ -18,7 +18,7 @@ from protocol.ids import check_agent_name, check_session_id
 from protocol.session import Settle
 
 from .auth import Identity
-from .interfaces import Key, Unavailable
+from .interfaces import Due, Key, Unavailable
 from .opening import Create, Open
 from .runtime import Runtime, Stopped
 from .saver import Saver
@@ -49,7 +49,7 @@ class Line(Protocol):
 
 
 class Supervisor:
-    """Every live session and every open line of one process. Use it as `async with supervisor:`."""
+    """Every live session and every open line of one process, as long as the block of `running` lasts."""
 
     def __init__(self, runtime: Runtime, default_agent: str) -> None:
         self.runtime = runtime
@@ -69,7 +69,8 @@ class Supervisor:
         self.store_reachable = True
         self._busy: dict[Session, None] = {}
         """Those that run a turn, in the order in which they began."""
-        self._crashed: set[Key] = set()
+        self._crashed: dict[Key, None] = {}
+        """Whose actor crashed, in that order."""
         self._rested = asyncio.Event()
         self._saver = Saver(runtime, self._busy, self._reached)
         runtime.metrics.watch(self)
@@ -160,7 +161,7 @@ class Supervisor:
 
     def crashed(self, session: Session) -> None:
         """An actor crashed: it is woken at the next look, and then ends what it ran."""
-        self._crashed.add(session.key)
+        self._crashed[session.key] = None
 
     # ── Living ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -217,29 +218,28 @@ class Supervisor:
             line.tick(now)
 
     async def _look_after_due(self) -> None:
-        """Turns that wait though none runs, and turns whose process is gone."""
-        store = self.runtime.store
-        crashed, self._crashed = self._crashed, set()
-        for key in crashed:
-            async with self.opened(key):
-                pass
-        for due in await store.due(self.runtime.now(), self.runtime.node):
-            live = self.sessions.get(due.key)
-            if live is not None and live.awake and due.why == "waiting":
-                continue  # its actor starts it by itself
-            async with self.held(due.key) as session:
-                try:
-                    if session.awake:
-                        await session.asked(Refresh())
-                    else:
-                        await session.asked(Open())
-                    running = session.state.running
-                    orphan = running.turn_id if running is not None and due.why == "orphaned" else None
-                    if session.answer is None:
-                        await session.asked(Settle(orphan=orphan))
-                except Refused as refusal:
-                    logger.warning("could not settle", code=refusal.code, session_id=due.key.session_id)
+        """Turns whose actor crashed, turns that wait though none runs, and turns whose process is gone. What
+        could not be looked after now is the next time."""
+        for key in [*self._crashed]:
+            await self._look_after(Due(key))
+            self._crashed.pop(key, None)
+        for due in await self.runtime.store.due(self.runtime.now(), self.runtime.node):
+            await self._look_after(due)
         self.store_reachable = True
+
+    async def _look_after(self, due: Due) -> None:
+        live = self.sessions.get(due.key)
+        if live is not None and live.awake and due.orphan is None:
+            return  # its actor starts what waits by itself
+        async with self.held(due.key) as session:
+            try:
+                await session.asked(Refresh() if session.awake else Open())
+                if session.answer is None:
+                    await session.asked(Settle(orphan=due.orphan))
+            except Refused as refusal:
+                logger.warning("could not settle", code=refusal.code, session_id=due.key.session_id)
+                if refusal.code == "store_unavailable":
+                    raise Unavailable from refusal
 
     async def _trim(self) -> None:
         await self.runtime.store.trim(self.runtime.now())

@@ -254,7 +254,7 @@ class MemoryStore:
     async def due(self, now: float, node: str) -> list[Due]:  # noqa: ARG002
         """See `Store.due`."""
         return [
-            Due(key, "waiting" if log.running is None else "orphaned")
+            Due(key, log.running)
             for key, log in self._busy.items()
             if log.running is None or log.node not in self._nodes
         ]

@@ -62,7 +62,7 @@ def by_label(database: Database, agent: str, user: str, label: str) -> Key | Non
 
 
 _ORPHANED = """
-    SELECT agent, user, session_id FROM turn JOIN session ON session.id = turn.session
+    SELECT agent, user, session_id, turn.turn_id FROM turn JOIN session ON session.id = turn.session
     WHERE turn.status < 2 AND turn.status = 1 AND turn.node IS NOT ?
 """
 _WAITING = """
@@ -78,4 +78,4 @@ def due(database: Database, node: str) -> list[Due]:
     """See `Store.due`."""
     orphaned = database.connection.execute(_ORPHANED, (node,)).fetchall()
     waiting = database.connection.execute(_WAITING).fetchall()
-    return [Due(Key(*row), "orphaned") for row in orphaned] + [Due(Key(*row), "waiting") for row in waiting]
+    return [Due(Key(*row[:3]), row[3]) for row in orphaned] + [Due(Key(*row)) for row in waiting]

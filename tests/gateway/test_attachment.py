@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.interfaces import Key
+from gateway.interfaces import Key, NoSession, Page
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.supervisor import Supervisor
@@ -94,3 +94,24 @@ async def test_following_leaves_nothing_behind() -> None:
         await talk(g, script, 1)
         await attach(g)
         assert not g.sessions
+
+
+class Vanishing(MemoryStore):
+    """A store in which a session is deleted just before its history is read."""
+
+    async def history(self, *_: Any, **__: Any) -> Page:
+        raise NoSession("closed")
+
+
+async def test_a_session_deleted_while_its_history_is_read_is_refused_and_the_others_are_attached() -> None:
+    script = Script()
+    script.history = 0
+    async with gateway({"bot": script}, Vanishing()) as g:
+        first, second = Client(g), Client(g)
+        first.put("message", session_id="s", turn_id="t", content="hi")
+        await script.given("t")
+        sessions = [{"session_id": "s"}, {"session_id": "new", "create": True}]
+        second.put("attach", sessions=sessions, ref="a")
+        assert await second.answer("a") == frames.Ok("a")
+        assert [error.code for error in second.of("s", frames.Error)] == ["session_closed"]
+        assert [attached.session_id for attached in second.of("new", frames.Attached)] == ["new"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.auth import Identity
-from gateway.interfaces import Info, Key, Saved, Segment
+from gateway.interfaces import Due, Info, Key, Saved, Segment
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from protocol import frames
@@ -159,3 +159,46 @@ async def test_the_metrics_say_what_is_the_case() -> None:
             "connections": 1, "sessions_live": 1, "turns_running": 1, "turns_waiting": 1,
             "unsaved_text_bytes": 5, "agent_threads_hung": 3,
         }  # fmt: skip
+
+
+class OldNews(MemoryStore):
+    """A store that, asked what is due, says what `due_then` holds: what was so a moment ago."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due_then: list[Due] = []
+        self.asked = asyncio.Event()
+
+    async def due(self, now: float, node: str) -> list[Due]:
+        if self.due_then:
+            self.asked.set()
+        return self.due_then or await super().due(now, node)
+
+
+async def test_a_turn_that_runs_is_not_ended_for_an_orphan_that_another_node_settled_before() -> None:
+    store, script = OldNews(), Script()
+    quick = Settings(due_interval=0.01, drain_timeout=0.01)
+    agents = {"bot": script}
+    async with gateway(agents, store, Settings(drain_timeout=0.01)) as there, gateway(agents, store, quick):
+        client = Client(there)
+        client.put("message", session_id="s", turn_id="t2", content="hi")
+        said = await script.given("t2")
+        store.due_then = [Due(KEY, "t1")]
+        await asyncio.wait_for(store.asked.wait(), WAIT)
+        store.due_then = []
+        await settle()
+        said.end()
+        assert (await client.terminal("t2")).status == "completed"
+
+
+async def test_a_crashed_session_that_is_gone_keeps_no_other_from_being_looked_after() -> None:
+    script = Script()
+    async with gateway({"bot": script}, MemoryStore(), Settings(due_interval=0.01, drain_timeout=0.01)) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        await script.given("t")
+        session = g.sessions[KEY]
+        for number in range(20):
+            g._crashed[Key("bot", "ann", f"gone{number}")] = None
+        session._crash()
+        assert (await client.terminal("t")).code == "turn_interrupted"

@@ -158,7 +158,7 @@ async def test_a_session_can_be_made_with_its_first_records(store: Store) -> Non
     session = await Session(store).create(*exchange("t1"), message("t2"))
     assert session.head.seq == 4
     assert await session.log() == [*exchange("t1"), message("t2")]
-    assert await store.due(NOW, NODE) == [Due(KEY, "waiting")]
+    assert await store.due(NOW, NODE) == [Due(KEY)]
 
 
 async def test_what_is_known_beside_the_log_comes_back_as_it_was_given(store: Store) -> None:
@@ -901,20 +901,20 @@ async def test_a_tombstone_goes_after_a_day(session: Session) -> None:
 
 async def test_a_session_with_a_waiting_turn_and_none_running_is_due(session: Session) -> None:
     await session.append(message("t1"), message("t2"))
-    assert await session.store.due(NOW, NODE) == [Due(KEY, "waiting")]
+    assert await session.store.due(NOW, NODE) == [Due(KEY)]
     await session.append(started("t1"))
     assert await session.store.due(NOW, NODE) == []
     await session.append(answer("t1"))
-    assert await session.store.due(NOW, NODE) == [Due(KEY, "waiting")]
+    assert await session.store.due(NOW, NODE) == [Due(KEY)]
     await session.append(answer("t2", status="cancelled"))
     assert await session.store.due(NOW, NODE) == []
 
 
 async def test_a_turn_whose_node_is_not_open_is_orphaned(session: Session) -> None:
     await session.append(message("t1"), message("t2"), started("t1", node="long gone"))
-    assert await session.store.due(NOW, NODE) == [Due(KEY, "orphaned")]
+    assert await session.store.due(NOW, NODE) == [Due(KEY, "t1")]
     await session.append(failure("t1"))
-    assert await session.store.due(NOW, NODE) == [Due(KEY, "waiting")]
+    assert await session.store.due(NOW, NODE) == [Due(KEY)]
 
 
 async def test_when_a_node_is_closed_its_turns_are_orphaned_even_if_one_of_its_name_opens(
@@ -925,7 +925,7 @@ async def test_when_a_node_is_closed_its_turns_are_orphaned_even_if_one_of_its_n
         again = await Session(store).create(message("t1"), started("t1", node="same"))
         assert await store.due(NOW, "same") == []
     async with store.open("same", NOW):
-        assert await store.due(NOW, "same") == [Due(KEY, "orphaned")]
+        assert await store.due(NOW, "same") == [Due(KEY, "t1")]
         await again.append(failure("t1"))
         assert await store.due(NOW, "same") == []
 

@@ -26,7 +26,7 @@ async def test_nodes_share_the_sessions_and_only_the_turns_of_one_that_left_are_
         async with store.open("two", NOW):
             await store.create(info(), "t", [Message("t1", "hi", NOW), Started("t1", "two", NOW)])
             assert await store.due(NOW, "one") == []
-        assert await store.due(NOW, "one") == [Due(KEY, "orphaned")]
+        assert await store.due(NOW, "one") == [Due(KEY, "t1")]
 
 
 async def test_the_generation_begins_every_epoch_and_a_new_store_has_a_new_one() -> None:
