@@ -221,8 +221,12 @@ class Supervisor:
         """Turns whose actor crashed, turns that wait though none runs, and turns whose process is gone. What
         could not be looked after now is the next time."""
         for key in [*self._crashed]:
-            await self._look_after(Due(key))
-            self._crashed.pop(key, None)
+            del self._crashed[key]  # before: it may crash again while it is looked after
+            try:
+                await self._look_after(Due(key))
+            except Unavailable:
+                self._crashed[key] = None
+                raise
         for due in await self.runtime.store.due(self.runtime.now(), self.runtime.node):
             await self._look_after(due)
         self.store_reachable = True
