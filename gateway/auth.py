@@ -8,9 +8,9 @@ from typing import NamedTuple
 from protocol.errors import Refused
 from protocol.ids import check_user_id
 
-from .interfaces import Authenticator, Caller
+from .interfaces import Authenticator, Caller, Key
 
-__all__ = ["DEFAULT_USER", "Identity", "authenticate", "credentials", "identify"]
+__all__ = ["DEFAULT_USER", "Identity", "authenticate", "credentials", "identify", "require_service"]
 
 DEFAULT_USER = "user"
 
@@ -23,6 +23,19 @@ class Identity(NamedTuple):
     """It has no user of its own and named none: an id without an agent is looked up among all users'."""
     expires_at: float | None = None
     """When its token ends, Unix seconds."""
+    service: bool = False
+    """It may do what operators do."""
+    agents: frozenset[str] | None = None
+    sessions: frozenset[str] | None = None
+    """What its token narrows it to; None: all that is its user's."""
+
+    def may_use(self, agent: str) -> bool:
+        """May it talk to that agent?"""
+        return self.agents is None or agent in self.agents
+
+    def may_touch(self, key: Key) -> bool:
+        """May it know of that session? Whose it is was decided when it was looked up."""
+        return self.may_use(key.agent) and (self.sessions is None or key.session_id in self.sessions)
 
 
 async def authenticate(
@@ -30,7 +43,7 @@ async def authenticate(
 ) -> Caller:
     """Who these credentials are of. Without an authenticator everybody is nobody in particular. Raises
     `Refused`."""
-    return Caller() if authenticator is None else await authenticator(token, headers)
+    return Caller(service=True) if authenticator is None else await authenticator(token, headers)
 
 
 def identify(caller: Caller, named: str | None) -> Identity:
@@ -38,11 +51,18 @@ def identify(caller: Caller, named: str | None) -> Identity:
     `forbidden`."""
     if named is not None:
         check_user_id(named)
+    rights = caller.expires_at, caller.service, caller.agents, caller.sessions
     if caller.user is None:
-        return Identity(named or DEFAULT_USER, named is None, caller.expires_at)
+        return Identity(named or DEFAULT_USER, named is None, *rights)
     if named not in (None, caller.user):
         raise Refused("forbidden", "These credentials are another user's.")
-    return Identity(caller.user, False, caller.expires_at)
+    return Identity(caller.user, False, *rights)
+
+
+def require_service(identity: Identity) -> None:
+    """Raises `Refused('forbidden')` unless a service calls, or nobody has to say who they are."""
+    if not identity.service:
+        raise Refused("forbidden", "This is for service keys only.")
 
 
 def credentials(headers: Mapping[str, str]) -> str | None:

@@ -485,6 +485,11 @@ class Caller(Struct, frozen=True):
     """The user its credentials fix; None: it has none of its own, and may name one."""
     expires_at: float | None = None
     """When its token ends, Unix seconds."""
+    service: bool = False
+    """It may do what operators do: read the numbers, list everybody's sessions."""
+    agents: frozenset[str] | None = None
+    sessions: frozenset[str] | None = None
+    """What its token narrows it to; None: all that is its user's."""
 
 
 Authenticator: TypeAlias = Callable[[str | None, Mapping[str, str]], Awaitable[Caller]]

@@ -49,4 +49,4 @@ def test_a_token_is_a_bearer_or_an_api_key(headers: dict[str, str], token: str |
 
 
 async def test_without_an_authenticator_everybody_is_nobody_in_particular() -> None:
-    assert await authenticate(None, "anything", {}) == Caller()
+    assert await authenticate(None, "anything", {}) == Caller(service=True)
