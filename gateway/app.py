@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from protocol.errors import Refused, code_of_status
+from protocol.lifetime import Tiers
 
+from .api import Api
 from .endpoints import agents, frames, messages, operations, pages, sessions, sse
 from .endpoints.websocket import Receive, Send, refuse, websocket
-from .http import Api, check_origin, error_response, headers_of, refusal_of, request_id
+from .http import check_origin, error_response, headers_of, refusal_of, request_id
 from .interfaces import Agent, Authenticator, NoSession, Store, Unavailable
 from .runtime import Runtime
 from .settings import Settings
@@ -29,6 +31,8 @@ __all__ = ["Gateway", "gateway_app"]
 logger = structlog.get_logger("gateway.http")
 
 _ENDPOINTS = (pages, sse, frames, agents, messages, sessions, operations)
+_SHAPES = tuple((one.PATHS, one.error_response) for one in _ENDPOINTS if hasattr(one, "PATHS"))
+"""How errors look under which paths, where that is not the native shape."""
 _AGENT_SOCKET = re.compile(r"/api/agents/([^/]+)/ws/?")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -110,7 +114,10 @@ class Gateway:
     async def _request(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         made = request_id(headers, self._api.runtime.new_id())
-        scope.setdefault("state", {})["request_id"] = made
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        # By the path, before anything is asked: whatever is refused is refused in the words of that surface.
+        shape = next((respond for paths, respond in _SHAPES if paths.fullmatch(path)), error_response)
+        scope.setdefault("state", {}).update(request_id=made, shape=shape)
 
         async def send_with_id(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -121,27 +128,31 @@ class Gateway:
             try:
                 check_origin(headers, self._api.settings.allow_hosts, changes=scope["method"] not in _SAFE)
             except Refused as refusal:
-                await error_response(refusal)(scope, receive, send_with_id)
+                await shape(refusal)(scope, receive, send_with_id)
                 return
             await self._http(scope, receive, send_with_id)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused | NoSession | Unavailable)
-    return error_response(refusal_of(error))
+    return _shaped(request, refusal_of(error))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    refusal = Refused(code_of_status(error.status_code), f"{error.detail}.")
-    response = error_response(refusal)
+    response = _shaped(request, Refused(code_of_status(error.status_code), f"{error.detail}."))
     response.headers.update(error.headers or {})
     return response
 
 
-async def _bug(_: Request, error: Exception) -> Response:
+async def _bug(request: Request, error: Exception) -> Response:
     logger.error("request failed", exc_info=error)
-    return error_response(Refused("internal", "A bug in the gateway; it was logged."))
+    return _shaped(request, Refused("internal", "A bug in the gateway; it was logged."))
+
+
+def _shaped(request: Request, refusal: Refused) -> Response:
+    response: Response = request.state.shape(refusal)
+    return response
 
 
 def gateway_app(
@@ -150,9 +161,10 @@ def gateway_app(
     agents: Mapping[str, Agent],
     store: Store,
     authenticator: Authenticator | None = None,
+    tiers: Tiers | None = None,
 ) -> Gateway:
-    """The gateway as an ASGI app. The first agent is the default one."""
+    """The gateway as an ASGI app. The first agent is the default one; `tiers` say how long sessions live."""
     if not agents:
         raise ValueError("A gateway needs at least one agent.")
-    runtime = Runtime(settings or Settings(), agents, store)
+    runtime = Runtime(settings or Settings(), agents, store, tiers=tiers)
     return Gateway(Api(Supervisor(runtime, next(iter(agents))), authenticator))

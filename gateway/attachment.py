@@ -150,7 +150,8 @@ class Attachment(Reader):
         mode: Literal["replay", "snapshot"],
         reason: Literal["epoch", "trimmed", "ahead", "malformed"] | None,
     ) -> frames.Attached:
-        state, key = self.session.state, self.session.key
+        state, key, info = self.session.state, self.session.key, self.session.info
+        life = None if info is None else info.life
         return frames.Attached(
             cursor=self.cursor,
             session_id=key.session_id,
@@ -160,6 +161,7 @@ class Attachment(Reader):
             status="idle" if state.running is None else "running",
             turn_id=None if state.running is None else state.running.turn_id,
             queued=[message.turn_id for message in state.waiting],
+            expires_at=None if life is None else life.expires_at,
         )
 
 

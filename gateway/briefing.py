@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 from protocol import records
 from protocol.records import Terminal
+from protocol.scopes import merged, scope_of_app, scope_of_user
 from protocol.session import State
 
-from .interfaces import Info, Key, Past, Said, SessionRef, Turn
+from .interfaces import Info, Key, Past, Said, SessionRef, Store, Turn
 from .runtime import Runtime
 
-__all__ = ["brief"]
+__all__ = ["brief", "shared_state"]
 
 
 async def brief(
@@ -26,6 +28,7 @@ async def brief(
     `turn.state` is its own: `info` stays as it is. Raises `Unavailable`, and `NoSession` if it was deleted
     meanwhile."""
     agent, kept = runtime.agents[key.agent], info.state if info is not None else {}
+    shared = await shared_state(runtime.store, key)
     return Turn(
         turn_id=message.turn_id,
         content=message.content,
@@ -33,9 +36,14 @@ async def brief(
         metadata=message.metadata or {},
         parts=message.parts or (),
         history=await _history(runtime, key, state, agent.history) if agent.history else (),
-        state=deepcopy(kept) if kept else {},
+        state=merged(deepcopy(kept) if kept else {}, *shared),
         request_id=request_id,
     )
+
+
+async def shared_state(store: Store, key: Key) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the session's user shares, and what everybody does. Raises `Unavailable`."""
+    return await store.scope(scope_of_user(key.agent, key.user)), await store.scope(scope_of_app(key.agent))
 
 
 async def _history(runtime: Runtime, key: Key, state: State, limit: int) -> list[Past]:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from protocol import codec, frames
 from protocol.errors import Refused
+from protocol.lifetime import Renew
 from protocol.session import Accepted, Cancel, Send
 
 from .attachment import Attachment, Round
@@ -278,7 +279,7 @@ class Connection:
             case frames.SetTyping():
                 self._set_typing(session, frame.state == "start")
             case frames.Renew():
-                reply(Accepted())
+                session.ask(Renew(), reply)
 
     def _reply(self, frame: frames.ClientFrame, answered: Accepted | BaseException) -> None:
         """Tell the client what came of its frame; called by whoever knows, when it is known."""

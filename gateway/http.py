@@ -16,16 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from protocol import frames
 from protocol.codec import encode
 from protocol.errors import Refused
-from protocol.ids import check_agent_name
-from protocol.session import Cancel, Send
 
-from .auth import Identity, authenticate, credentials, identify
-from .interfaces import Authenticator, Key, NoSession, Unavailable
-from .opening import CREATE
-from .supervisor import Supervisor
+from .api import Api
+from .interfaces import NoSession, Unavailable
+from .opening import expired
 
 __all__ = [
     "Api",
@@ -50,56 +46,6 @@ __all__ = [
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 """What answers a request: its answer is itself an ASGI app, a `Response` mostly."""
-
-
-class Api:
-    """What every endpoint works with: the sessions, and who may use them."""
-
-    def __init__(self, supervisor: Supervisor, authenticator: Authenticator | None) -> None:
-        self.supervisor = supervisor
-        self.authenticator = authenticator
-        self.runtime = supervisor.runtime
-        self.settings = supervisor.runtime.settings
-
-    async def identity(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Identity:
-        """Who makes this request. Raises `Refused`."""
-        caller = await authenticate(self.authenticator, credentials(headers), headers)
-        return identify(caller, headers.get("x-user-id") or query.get("user_id"))
-
-    async def caller(self, request: Request) -> Identity:
-        """`identity`, of a Starlette request."""
-        return await self.identity(request.headers, request.query_params)
-
-    def agent(self, name: str) -> str:
-        """`name`, if there is an agent of that name. Raises `Refused`."""
-        if check_agent_name(name) not in self.runtime.agents:
-            raise Refused("agent_not_found", f"There is no agent {name!r}.")
-        return name
-
-    async def send(self, key: Key, message: frames.Send, request_id: str | None) -> frames.Ok:
-        """Leave a message with its session: the turn runs, whatever becomes of the caller. Raises
-        `Refused`."""
-        if self.runtime.draining:
-            raise Refused("draining", "The gateway stops; send it again to the next one.")
-        command = Send(
-            turn_id=message.turn_id or self.runtime.new_id(),
-            content=message.content,
-            on_busy=message.on_busy or "enqueue",
-            replaces=message.replaces,
-            metadata=message.metadata,
-        )
-        async with self.supervisor.opened(key, CREATE[message.create]) as session:
-            accepted = await session.asked(command, request_id)
-        return frames.Ok(
-            message.ref, key.session_id, accepted.turn_id, accepted.status, duplicate=accepted.duplicate
-        )
-
-    async def cancel(self, key: Key, turn_id: str | None, ref: str | None = None) -> frames.Ok:
-        """Stop that turn, or the one that runs; `turn_id` of the answer is None if none did. Raises
-        `Refused`."""
-        async with self.supervisor.opened(key) as session:
-            accepted = await session.asked(Cancel(turn_id))
-        return frames.Ok(ref, key.session_id, accepted.turn_id)
 
 
 # ── Who may knock ───────────────────────────────────────────────────────────────────────────────────────────
@@ -253,6 +199,8 @@ def refusal_of(error: Refused | NoSession | Unavailable) -> Refused:
     match error:
         case Refused():
             return error
+        case NoSession(tombstone="expired", ended_at=ended_at):
+            return expired(ended_at)
         case NoSession():
             return Refused("session_not_found", "There is no such session.")
         case Unavailable():

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from msgspec import Struct
 
 from protocol import records
+from protocol.lifetime import Life
 from protocol.records import Entry, Message, Record, Terminal
 from protocol.session import KnownTurn as KnownTurn
 
@@ -113,7 +114,8 @@ class Turn(Struct):
     """The messages before this one, oldest first, replaced ones left out; at most the agent's `history`."""
     state: dict[str, Any] = {}
     """Kept with the session as JSON. Changes made during the turn are saved with its `completed` response,
-    and only then: a turn that fails or is cancelled leaves the state as it was."""
+    and only then: a turn that fails or is cancelled leaves the state as it was. Keys that begin with `user:`
+    are shared by the user's sessions with this agent, with `app:` by everybody's; `temp:` is never kept."""
     request_id: str | None = None
     """The `X-Request-Id` of the request that brought the message, to pass upstream."""
 
@@ -182,6 +184,11 @@ NOTHING: dict[str, Any] = {}
 """The state and the metadata of most sessions: one dict for all of them, never changed."""
 
 
+Scopes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""State by the name of what shares it, to be merged into what is kept."""
+NO_SCOPES: Scopes = {}
+
+
 class Info(Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of a session beside its log. Times are Unix seconds."""
 
@@ -191,7 +198,10 @@ class Info(Struct, frozen=True, omit_defaults=True, gc=False):
     """Moved by every append, to its last record's `created_at`, and by `label`."""
     label: str | None = None
     state: dict[str, Any] = {}
+    """Its own part of it: what is shared is kept under the name of its scope."""
     metadata: dict[str, Any] = {}
+    life: Life | None = None
+    """None: it lives for ever."""
 
 
 class Loaded(NamedTuple):
@@ -262,8 +272,21 @@ class Due(NamedTuple):
 
     key: Key
     orphan: str | None = None
-    """The running turn whose process is gone; None: a turn waits and none runs. It names the turn, because by
-    the time that somebody looks another process may have ended it and run the next one."""
+    """The running turn whose process is gone. It names the turn, because by the time that somebody looks
+    another process may have ended it and run the next one."""
+    life: bool = False
+    """Its life demands something: a warning, or its end. Otherwise, and if there is no orphan, a turn waits
+    and none runs."""
+
+
+class Census(NamedTuple):
+    """How many sessions there are."""
+
+    sessions: int
+    expired: int
+    """Of those: that nobody has ended yet."""
+    expiring: int
+    """Of those: that expire soon."""
 
 
 class StoreError(Exception):
@@ -341,12 +364,13 @@ class Store(Protocol):
         *,
         over_tombstone: bool = False,
         activate: bool = False,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         """Make a session with these first records; all or nothing. Raises `SessionExists`, and `NoSession` if
         a tombstone stands and `over_tombstone` is not given. A session made again has a new epoch. `activate`
         makes it its user's active session with that agent, in the same step. Repeated with the same `tag`
-        before anything was appended, it is answered with the first head. Of the records all is true that
-        `append` says."""
+        before anything was appended, it is answered with the first head. Of the records and `scopes` all is
+        true that `append` says."""
         ...
 
     async def load(self, key: Key) -> Loaded:
@@ -362,6 +386,7 @@ class Store(Protocol):
         *,
         text: tuple[int, str] | None = None,
         info: Info | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         """Append `records`, directly after `head` or not at all; durable on return; answers the new head.
 
@@ -375,8 +400,9 @@ class Store(Protocol):
         written as a segment is: what is there already is not written twice, and nothing is where it would
         leave a gap. It comes before the records, so that no tool record ever lies beyond the saved text. A
         terminal record deletes its turn's segments. `updated_at` becomes the last record's `created_at`. Of
-        `info`, if given, `state` and `metadata` replace the session's; the rest stays as the store has it,
-        since what the writer knows may be older than a `label`.
+        `info`, if given, `state`, `metadata` and `life` replace the session's; the rest stays as the store
+        has it, since what the writer knows may be older than a `label`. Each of `scopes` is merged, key by
+        key, into what is kept under that name.
 
         The turn index follows the records: `message` waiting, `started` running, `response` and `error` over;
         `message.replaces` marks that turn and all after it, up to this message, replaced at this seq (the
@@ -431,6 +457,19 @@ class Store(Protocol):
         `Place` down; `before` is the place to go on from, exclusive."""
         ...
 
+    async def by_update(self, agent: str, user: str, limit: int, after: Place | None = None) -> list[Summary]:
+        """Sessions of that user with that agent, longest unchanged first: by `updated_at`, then id. `after`
+        is the place to go on from, exclusive; its `created_at` is an `updated_at` here."""
+        ...
+
+    async def scope(self, name: str) -> dict[str, Any]:
+        """The state kept under that name; empty if there is none."""
+        ...
+
+    async def census(self, now: float) -> Census:
+        """How many sessions there are, and how many of them near or past their end."""
+        ...
+
     async def summary(self, key: Key) -> Summary:
         """One session as a list shows it. Raises `NoSession`."""
         ...
@@ -456,7 +495,8 @@ class Store(Protocol):
         ...
 
     async def due(self, now: float, node: str) -> list[Due]:
-        """Sessions to look after. Never a scan."""
+        """Sessions to look after: with a turn whose process is gone, with a turn that waits and none that
+        runs, and those whose life demands something by now. Never a scan."""
         ...
 
     async def trim(self, now: float) -> int:

@@ -7,6 +7,7 @@ page.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Literal, Protocol
 
 from protocol import codec
@@ -15,6 +16,9 @@ from protocol.records import Failed, Record, Response, Started
 from .text import Text
 
 __all__ = ["Follower", "Log"]
+
+_NOTICES = 16
+"""Notices kept for readers who wait for their sockets."""
 
 
 class Follower(Protocol):
@@ -49,12 +53,15 @@ class Log:
         "agent",
         "base",
         "ended",
+        "ending",
         "epoch",
         "kept",
+        "notices",
         "readers",
         "seq",
         "session_id",
         "text",
+        "told",
         "typing",
     )
 
@@ -71,7 +78,13 @@ class Log:
         self.readers: list[Follower] = []
         self.typing: dict[object, float] | None = None
         """Which readers' users are typing, and until when (loop time)."""
+        self.told = 0
+        """How many notices there were of the session's life."""
+        self.notices: deque[bytes] | None = None
+        """The newest of them, as frames."""
         self.ended: Literal["closed", "expired"] | None = None
+        self.ending = b""
+        """The frame that tells of its end."""
         self.kept: list[tuple[Record, codec.Shared]] | None = None
         """The records past `base`, if there are any that not every reader has been sent."""
         self._bytes = 0
@@ -126,9 +139,18 @@ class Log:
             if not reader.ready:
                 reader.wake()
 
-    def end(self, status: Literal["closed", "expired"]) -> None:
-        """The session is over; readers are told, and read no further."""
+    def tell(self, notice: bytes) -> None:
+        """Something of the session's life, for those who follow now; a frame. Who lags far misses the
+        oldest."""
+        self.notices = self.notices or deque(maxlen=_NOTICES)
+        self.notices.append(notice)
+        self.told += 1
+        self.wake()
+
+    def end(self, status: Literal["closed", "expired"], notice: bytes) -> None:
+        """The session is over; readers are told by this frame, and read no further."""
         self.ended = status
+        self.ending = notice
         self.wake()
 
     def adopt(self, text: Text | None) -> None:

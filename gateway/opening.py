@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from protocol.errors import Refused
+from protocol.lifetime import Terms, begin, is_over
+from protocol.records import Record
+from protocol.scopes import scope_of_app, scope_of_user, split
 
-from .interfaces import NOTHING, Info, Key, Loaded, NoSession, SessionExists
+from .interfaces import NOTHING, Info, Key, Loaded, NoSession, Scopes, SessionExists
 from .runtime import Runtime
 
-__all__ = ["CREATE", "Create", "Open", "load_or_create", "no_session", "session_exists"]
+__all__ = [
+    "CREATE",
+    "Create",
+    "Open",
+    "expired",
+    "load_or_create",
+    "no_session",
+    "placed",
+    "session_exists",
+]
 
 Create = Literal["never", "new", "again"]
 """May a session be made that is not there: never; if it never was; also over a tombstone."""
@@ -23,15 +36,22 @@ class Open(Struct, frozen=True):
     """Be awake: make sure that the session is there, and its log taken up."""
 
     create: Create = "never"
+    must_be_new: bool = False
     activate: bool = False
     label: str | None = None
-    must_be_new: bool = False
+    metadata: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    """What it begins with, keys of shared scopes included."""
+    records: Sequence[Record] = ()
+    """A history from elsewhere: whole turns that are over, and events."""
+    timeout: Terms | None = None
+    """What it says itself of its lifetime; None: nothing."""
 
 
 async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
-    """The session as the store has it, made first if it is not there and `ask` allows it. Raises `Refused`
-    (`session_exists` where it must be new; `session_not_found`, `session_closed`, `session_expired`,
-    `agent_not_found` where it may not be made) and `Unavailable`."""
+    """The session as the store has it (its time may be over), made first if it is not there and `ask` allows
+    it. Raises `Refused` (`session_exists` where it must be new; `session_not_found`, `session_closed`,
+    `session_expired`, `agent_not_found` where it may not be made) and `Unavailable`."""
     store = runtime.store
     while True:
         try:
@@ -40,25 +60,49 @@ async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
             if ask.create == "never" or (gone.tombstone is not None and ask.create == "new"):
                 raise no_session(gone) from None
         else:
-            if ask.must_be_new:
+            if ask.must_be_new and not is_over(loaded.info.life, runtime.now()):
                 raise session_exists()
             return loaded
         if key.agent not in runtime.agents:
             raise Refused("agent_not_found", f"There is no agent {key.agent!r}.")
-        now = runtime.now()
-        info = Info(key, now, now, ask.label, NOTHING, NOTHING)
+        info, scopes = _new(runtime, key, ask)
         try:
             head = await store.create(
-                info, runtime.new_tag(), over_tombstone=ask.create == "again", activate=ask.activate
+                info,
+                runtime.new_tag(),
+                ask.records,
+                over_tombstone=ask.create == "again",
+                activate=ask.activate,
+                scopes=scopes,
             )
         except SessionExists:
             continue
         return Loaded(info, head, [], "")
 
 
+def _new(runtime: Runtime, key: Key, ask: Open) -> tuple[Info, Scopes]:
+    """What a new session begins with, itself and shared."""
+    now, terms = runtime.now(), runtime.tiers.terms(key.agent, ask.timeout)
+    life = None if terms is None else begin(terms, now, now)
+    state, scopes = placed(key, ask.state or NOTHING)
+    return Info(key, now, now, ask.label, state or NOTHING, ask.metadata or NOTHING, life), scopes
+
+
+def placed(key: Key, delta: Mapping[str, Any]) -> tuple[dict[str, Any], Scopes]:
+    """What of `delta` is the session's own, and what is shared under which names."""
+    own, of_user, of_app = split(delta)
+    shared = {scope_of_user(key.agent, key.user): of_user, scope_of_app(key.agent): of_app}
+    return own, {name: values for name, values in shared.items() if values}
+
+
 def session_exists() -> Refused:
     """Why a session that must be new was not made."""
     return Refused("session_exists", "There is a session with this id.")
+
+
+def expired(expires_at: float) -> Refused:
+    """Why a session that expired cannot be used."""
+    return Refused("session_expired", "The session expired; create it again to go on.", expires_at=expires_at)
 
 
 def no_session(gone: NoSession) -> Refused:
@@ -67,8 +111,6 @@ def no_session(gone: NoSession) -> Refused:
         case "closed":
             return Refused("session_closed", "The session was deleted; create it again to go on.")
         case "expired":
-            return Refused(
-                "session_expired", "The session expired; create it again to go on.", expires_at=gone.ended_at
-            )
+            return expired(gone.ended_at)
         case None:
             return Refused("session_not_found", "There is no such session.")

@@ -25,6 +25,7 @@ class Reader:
 
     __slots__ = (
         "_caught_up",
+        "_noticed",
         "_text",
         "_thought_at",
         "_told_agent",
@@ -58,6 +59,7 @@ class Reader:
         text = log.text
         self._text = text if text is not None and text.started_seq <= seq else None
         self._thought_at = text.thought.length if text is not None and text.thought is not None else 0
+        self._noticed = log.told
         self._caught_up = False
         self._told_agent = False
         self._told_user = False
@@ -104,6 +106,7 @@ class Reader:
             and text.thought is None
             and log.typing is None
             and log.ended is None
+            and log.told == self._noticed
             and self.offset < text.length <= self.offset + max_delta
             and not self._told_user
         ):
@@ -190,10 +193,19 @@ class Reader:
         self._caught_up = True
         if log.typing is not None or self._told_user:
             size += self._tell_user(out)
+        if log.told != self._noticed:
+            size += self._tell_notices(out)
         if log.ended is not None and not self.told_end:
             self.told_end = True
-            size += _put(out, frames.Session(session_id=log.session_id, status=log.ended, renewal_count=0))
+            out.append(log.ending)
+            size += len(log.ending)
         return size
+
+    def _tell_notices(self, out: list[bytes]) -> int:
+        missed = [*(self.log.notices or ())][self._noticed - self.log.told :]
+        self._noticed = self.log.told
+        out += missed
+        return sum(map(len, missed))
 
     def _delta(self, out: list[bytes], text: Text, stop: int, max_delta: int) -> int:
         stop = min(stop, text.length, self.offset + max_delta)

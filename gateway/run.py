@@ -17,6 +17,8 @@ from pathlib import Path
 
 import structlog
 
+from protocol.lifetime import tiers
+
 from . import __version__
 from .app import Gateway, gateway_app
 from .http import is_loopback
@@ -46,7 +48,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         agents = load_agents(settings.agents)
     except BadSpec as error:
         raise CannotStart(say_bad_spec(error)) from error
-    app = gateway_app(settings, agents=agents, store=load_store(settings))
+    lifetimes = tiers(os.environ, agents)
+    app = gateway_app(settings, agents=agents, store=load_store(settings), tiers=lifetimes)
 
     def ready(url: str) -> None:
         settle_memory()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from itertools import count
 from typing import Any, TypeVar
+
+from protocol.lifetime import Tiers
 
 from .interfaces import Agent, Store, Unavailable
 from .metrics import Metrics
@@ -16,6 +19,9 @@ from .settings import Settings
 __all__ = ["Runtime", "Stopped", "Tasks", "new_id", "until_answered"]
 
 Answered = TypeVar("Answered")
+
+_DURATIONS = 50
+"""Turns of an agent that an estimate is made of."""
 
 
 def new_id() -> str:
@@ -107,12 +113,15 @@ class Runtime:
         agents: Mapping[str, Agent],
         store: Store,
         *,
+        tiers: Tiers | None = None,
         now: Callable[[], float] = time.time,
         new_id: Callable[[], str] = new_id,
     ) -> None:
         self.settings = settings
         self.agents = agents
         self.store = store
+        self.tiers = tiers or Tiers()
+        """How long sessions live."""
         self.now = now
         """Unix seconds."""
         self.new_id = new_id
@@ -120,11 +129,19 @@ class Runtime:
         """This process, as `Started.node` names it."""
         self._tags = count(1)
         self.metrics = Metrics()
+        self.durations: dict[str, deque[float]] = {}
+        """How many seconds an agent's newest completed turns took."""
         self.tasks = Tasks()
         self.draining = False
         """The process stops: nothing new is started."""
         self.save_soon: Callable[[], None] = lambda: None
         """Some turn has much unsaved text."""
+
+    def took(self, agent: str, seconds: float) -> None:
+        """A turn of that agent was completed."""
+        if (newest := self.durations.get(agent)) is None:
+            newest = self.durations[agent] = deque(maxlen=_DURATIONS)
+        newest.append(seconds)
 
     def new_tag(self) -> str:
         """A tag no append ever had: random by its node, and new by its number."""

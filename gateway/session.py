@@ -17,8 +17,9 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol import records
+from protocol import codec, lifetime, records
 from protocol.errors import Refused
+from protocol.lifetime import Configure, Life, Renew, Tend
 from protocol.records import Record, Terminal, ToolCall, ToolResult
 from protocol.session import (
     IDLE,
@@ -29,6 +30,7 @@ from protocol.session import (
     End,
     KnownTurn,
     Lookup,
+    Note,
     Send,
     Settle,
     State,
@@ -37,7 +39,9 @@ from protocol.session import (
     evolve,
     fold,
 )
+from protocol.view import notice_of_end, notices
 
+from .beside import beside
 from .briefing import brief
 from .interfaces import (
     Duplicate,
@@ -51,7 +55,7 @@ from .interfaces import (
     Unavailable,
 )
 from .log import Log
-from .opening import Open, load_or_create, no_session, session_exists
+from .opening import Open, expired, load_or_create, no_session, session_exists
 from .runtime import Runtime, until_answered
 from .text import Text
 from .turn import Answer
@@ -69,7 +73,7 @@ class Delete(Struct, frozen=True):
     """End the session: every turn, then the log."""
 
 
-Ask = Command | Open | Refresh | Delete
+Ask = Command | lifetime.Command | Open | Refresh | Delete
 Answerer = Callable[[Accepted | BaseException], None]
 
 
@@ -197,6 +201,12 @@ class Session:
         return self.head is not None
 
     @property
+    def overdue(self) -> bool:
+        """Its time is over, and no turn keeps it."""
+        life = None if self.info is None else self.info.life
+        return lifetime.is_over(life, self._runtime.now()) and self.state.running is None
+
+    @property
     def idle(self) -> bool:
         """Nobody works in it, holds it or follows it."""
         cleaning = self.cleaning is not None and not self.cleaning.done
@@ -233,16 +243,20 @@ class Session:
     async def _do(self, item: Item) -> Accepted:
         ask = item.ask
         if isinstance(ask, Open):
-            await self._open(ask)
+            await self._open(ask, item)
             return Accepted()
         if self.head is None:
-            await self._open(Open())
+            self._wake(await load_or_create(self._runtime, self.key, Open()))
         match ask:
             case Refresh():
                 await self._refresh()
                 return Accepted()
             case Delete():
-                return await self._delete(item)
+                return await self._end(item, "closed")
+            case Renew() | Configure() | Tend():
+                return await self._live(ask, item)
+            case Send() | Note():
+                await self._refuse_if_over(item)
         accepted = await self._decide(ask, item)
         if accepted.status == "queued" and item.request_id is not None and accepted.turn_id is not None:
             self._request_ids = {**(self._request_ids or {}), accepted.turn_id: item.request_id}
@@ -262,7 +276,7 @@ class Session:
                 node=runtime.node,
                 known=known,
                 max_waiting=runtime.settings.max_waiting,
-                start=not runtime.draining,
+                start=not (runtime.draining or self._is_over),
             )
             try:
                 if isinstance(decision, Lookup):
@@ -285,14 +299,23 @@ class Session:
             else:
                 return decision.answer
 
-    async def _append(self, decision: Decided, item: Item) -> None:
-        """Make these records durable, then true. An append whose outcome is unknown is repeated until it is
-        known; who asked is told at once, and nothing else is decided meanwhile."""
-        runtime, text, head = self._runtime, self.log.text, self.head
+    async def _append(self, decision: Decided, item: Item, life: Life | None = None) -> None:
+        """Make these records durable, and what they change beside the log, then true. An append whose outcome
+        is unknown is repeated until it is known; who asked is told at once, and nothing else is decided
+        meanwhile."""
+        runtime, text, head, answer = self._runtime, self.log.text, self.head, self.answer
         assert head is not None
-        info = self._info_after(decision.records)
+        assert self.info is not None
+        info, scopes = beside(
+            self.info,
+            decision.records,
+            runtime.now(),
+            delta=item.ask.state_delta if isinstance(item.ask, Note) else None,
+            gone=() if answer is None else answer.gone,
+            life=life,
+        )
         unsaved = None
-        if text is not None and self.answer is not None and text.saved < text.length:
+        if text is not None and answer is not None and text.saved < text.length:
             unsaved = text.saved, text.unsaved()
         tag = runtime.new_tag()
         delay = 0.05
@@ -301,7 +324,7 @@ class Session:
             while True:
                 try:
                     new_head = await runtime.store.append(
-                        self.key, head, tag, decision.records, text=unsaved, info=info
+                        self.key, head, tag, decision.records, text=unsaved, info=info, scopes=scopes
                     )
                     break
                 except Unavailable:
@@ -315,23 +338,20 @@ class Session:
             self._writing = False
         if text is not None and unsaved is not None:
             text.mark_saved(unsaved[0] + len(unsaved[1]))
-        if info is not None:
-            self.info = info
         self._take_over(new_head, decision.records)
         self._start_appended(decision.records, item)
+        if info is not None:
+            self._know(info)
         # Woken last: an agent that answers at once is then heard in the very write that tells of its turn.
         self.log.wake()
 
-    def _info_after(self, appended: Sequence[Record]) -> Info | None:
-        """The session's info, if a completed turn changed its state."""
-        answer = self.answer
-        if answer is None or answer.state is None or self.info is None:
-            return None
-        if any(
-            isinstance(record, records.Response) and record.turn_id == answer.turn_id for record in appended
-        ):
-            return replace(self.info, state=answer.state)
-        return None
+    def _know(self, info: Info) -> None:
+        """What is known beside the log from now on; of its life, followers are told."""
+        before = None if self.info is None else self.info.life
+        self.info = info
+        if info.life is not before:
+            for notice in notices(self.key.session_id, before, info.life, self._runtime.now()):
+                self.log.tell(codec.encode(notice))
 
     def _take_over(self, head: Head, appended: Sequence[Record]) -> None:
         """These records are in the log: fold them in, and stop what they stop. The state is taken over whole
@@ -351,6 +371,8 @@ class Session:
             self._keeper.runs(self, False)
             if not answer.done:
                 self.cleaning = answer
+            if self._is_over:
+                self.ask(Tend())
         elif running.cancelling:
             answer.cancel()
 
@@ -408,19 +430,24 @@ class Session:
 
     # ── Waking up, and what others wrote ─────────────────────────────────────────────────────────────────
 
-    async def _open(self, ask: Open) -> None:
-        """Take up the log, or make it."""
-        if self.head is None:
+    async def _open(self, ask: Open, item: Item) -> None:
+        """Take up the log, or make it; anew, if its time is over."""
+        asleep = self.head is None
+        if asleep:
             self._wake(await load_or_create(self._runtime, self.key, ask))
-        elif ask.must_be_new:
+        if self.overdue:
+            await self._end(item, "expired")
+            self._wake(await load_or_create(self._runtime, self.key, ask))
+        elif ask.must_be_new and not asleep:
             raise session_exists()
 
     def _wake(self, loaded: Loaded) -> None:
         log = self.log
         if log.ended is not None or (log.readers and log.epoch != loaded.head.epoch):
-            log.end("closed")
+            log.end("closed", codec.encode(notice_of_end(self.key.session_id, "closed", None)))
             log = self.log = Log(self.key.session_id, self.key.agent)
-        self.head, self.info = loaded.head, loaded.info
+        self.head = loaded.head
+        self._know(loaded.info)
         self.state = fold(loaded.entries, loaded.head.seq)
         log.start(loaded.head.epoch, loaded.head.seq)
         running = self.state.running
@@ -451,7 +478,8 @@ class Session:
                     return
                 self._take_over(self.head, [entry.record for entry in page if entry.seq <= loaded.head.seq])
                 self.log.wake()
-            self.head, self.info = loaded.head, loaded.info
+            self.head = loaded.head
+            self._know(loaded.info)
             if self.state.running is not None and self.answer is None:
                 turn_id, text = await store.text(self.key)
                 known = self.log.text
@@ -462,18 +490,73 @@ class Session:
             self._gone(gone.tombstone or "closed")
             raise no_session(gone) from None
 
-    async def _delete(self, item: Item) -> Accepted:
+    # ── Living and ending ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _is_over(self) -> bool:
+        return self.info is not None and lifetime.is_over(self.info.life, self._runtime.now())
+
+    async def _live(self, command: lifetime.Command, item: Item) -> Accepted:
+        """What a command does to the session's life. Raises `Refused`."""
+        while True:
+            if isinstance(command, Tend) and self._is_over:
+                if self.state.running is None:
+                    await self._end(item, "expired")
+                return Accepted()
+            await self._refuse_if_over(item)
+            assert self.info is not None
+            life = self._life_after(command, self.info)
+            if life is None or life == self.info.life:
+                return Accepted()
+            try:
+                await self._append(Decided(()), item, life)
+            except Stale:
+                await self._refresh()
+            except NoSession:
+                self._gone("closed")
+                raise Refused("session_closed", "The session was deleted.") from None
+            else:
+                return Accepted()
+
+    def _life_after(self, command: lifetime.Command, info: Info) -> Life | None:
+        now, life = self._runtime.now(), info.life
+        match command:
+            case Configure(terms=terms) if life is None:
+                complete = self._runtime.tiers.terms(self.key.agent, terms)
+                return None if complete is None else lifetime.begin(complete, info.created_at, now)
+            case Configure(terms=terms) if life is not None:
+                return lifetime.reconfigured(life, terms, now)
+            case Renew(manual=manual) if life is not None:
+                return lifetime.renewed(life, now, manual=manual)
+            case Tend() if life is not None and lifetime.needs(life, now) == "warning":
+                return lifetime.warned(life)
+            case _:
+                return life
+
+    async def _refuse_if_over(self, item: Item) -> None:
+        """Nothing is done in a session whose time is over, and it ends now unless a turn keeps it."""
+        if self._is_over and self.info is not None and self.info.life is not None:
+            expires_at = self.info.life.expires_at
+            if self.state.running is None:
+                await self._end(item, "expired")
+            raise expired(expires_at)
+
+    async def _end(self, item: Item, status: Literal["closed", "expired"]) -> Accepted:
+        """End every turn, waiting ones too, then the log."""
         if self.state.running is not None and self.answer is None:
             await self._decide(Close(text=None), item)
             await self._end_elsewhere()
         if self.log.text is not None:
             self.log.text.close()  # its end is decided from here on: nobody may be shown more than that says
         await self._decide(Close(), item)
+        life, ended_at = None if self.info is None else self.info.life, self._runtime.now()
+        if status == "expired" and life is not None:
+            ended_at = life.expires_at
         try:
-            await self._runtime.store.delete(self.key, self._runtime.now())
+            await self._runtime.store.delete(self.key, ended_at, status)
         except NoSession:
             pass
-        self._gone("closed")
+        self._gone(status)
         return Accepted()
 
     async def _end_elsewhere(self) -> None:
@@ -494,9 +577,10 @@ class Session:
 
     def _gone(self, status: Literal["closed", "expired"]) -> None:
         """The session is over; whoever follows is told."""
+        life = None if self.info is None else self.info.life
         self._forget()
         self.log.adopt(None)
-        self.log.end(status)
+        self.log.end(status, codec.encode(notice_of_end(self.key.session_id, status, life)))
 
     def _crash(self) -> None:
         """Trust nothing that was held in memory; the next use reads it from the store."""

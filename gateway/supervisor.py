@@ -6,15 +6,18 @@ One wheel turns per process; no session and no connection has a timer of its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from protocol.codec import Limits
 from protocol.errors import Refused
 from protocol.ids import check_agent_name, check_session_id
+from protocol.lifetime import Tend, Terms
+from protocol.records import Record
 from protocol.session import Settle
 
 from .auth import Identity
@@ -71,6 +74,7 @@ class Supervisor:
         """Those that run a turn, in the order in which they began."""
         self._crashed: dict[Key, None] = {}
         """Whose actor crashed, in that order."""
+        self._lives_looked_at = -math.inf
         self._rested = asyncio.Event()
         self._saver = Saver(runtime, self._busy, self._reached)
         runtime.metrics.watch(self)
@@ -86,21 +90,38 @@ class Supervisor:
         check_session_id(session_id)
         if agent is not None:
             check_agent_name(agent)
-            if agent not in self.runtime.agents:
-                raise Refused("agent_not_found", f"There is no agent {agent!r}.", session_id=session_id)
-            return Key(agent, identity.user, session_id)
+            return self._touched(identity, Key(self._used(identity, agent), identity.user, session_id))
         found = await self.runtime.store.find(session_id, None if identity.everyone else identity.user)
+        found = [key for key in found if identity.may_touch(key)]
         if len(found) > 1:
             raise Refused(
                 "session_ambiguous", "Several sessions have this id; name the agent.", session_id=session_id
             )
-        return found[0] if found else Key(default_agent or self.default_agent, identity.user, session_id)
+        if found:
+            return found[0]
+        return self._touched(identity, Key(self._used(identity, default_agent), identity.user, session_id))
+
+    def _used(self, identity: Identity, agent: str | None) -> str:
+        """That agent, or else the first that the caller may use. Raises `Refused('agent_not_found')`."""
+        if agent is None:
+            agent = next(filter(identity.may_use, self.runtime.agents), self.default_agent)
+        if agent not in self.runtime.agents or not identity.may_use(agent):
+            raise Refused("agent_not_found", f"There is no agent {agent!r}.")
+        return agent
+
+    def _touched(self, identity: Identity, key: Key) -> Key:
+        """That session, if the caller may know of it. Raises `Refused('session_not_found')`."""
+        if not identity.may_touch(key):
+            raise Refused("session_not_found", "There is no such session.", session_id=key.session_id)
+        return key
 
     async def active(self, identity: Identity, agent: str | None) -> Key:
         """The caller's active session with that agent; made and activated, if there is none."""
-        agent = agent or self.default_agent
+        agent = self._used(identity, agent)
         key = await self.runtime.store.active(agent, identity.user)
-        return key or await self.make(identity, agent, activate=True)
+        if key is not None and identity.may_touch(key):
+            return key
+        return await self.make(identity, agent, activate=True)
 
     async def make(
         self,
@@ -110,18 +131,34 @@ class Supervisor:
         *,
         label: str | None = None,
         activate: bool = False,
+        metadata: dict[str, Any] | None = None,
+        state: dict[str, Any] | None = None,
+        records: Sequence[Record] = (),
+        timeout: Terms | None = None,
     ) -> Key:
-        """Make a session that is not there, also over a tombstone. Raises `Refused`: `session_exists`,
-        `agent_not_found`, `bad_id`."""
+        """Make a session that is not there, also over a tombstone; all of it or nothing. See `Open` for what
+        it begins with. Raises `Refused`: `session_exists`, `agent_not_found`, `session_not_found` if the
+        caller may not know of one with that id, `bad_id`."""
         session_id = self.runtime.new_id() if session_id is None else check_session_id(session_id)
-        key = Key(agent, identity.user, session_id)
+        key = self._touched(identity, Key(self._used(identity, agent), identity.user, session_id))
+        ask = Open(
+            "again",
+            must_be_new=True,
+            activate=activate,
+            label=label,
+            metadata=metadata,
+            state=state,
+            records=records,
+            timeout=timeout,
+        )
         async with self.held(key) as session:
-            await session.asked(Open("again", activate=activate, label=label, must_be_new=True))
+            await session.asked(ask)
         return key
 
     async def delete(self, key: Key) -> None:
-        """End a session: every turn, then the log. Raises `Refused` if there is none."""
-        async with self.opened(key) as session:
+        """End a session: every turn, then the log; also one whose time is over. Raises `Refused` if there is
+        none."""
+        async with self.held(key) as session:
             await session.asked(Delete())
 
     @asynccontextmanager
@@ -141,7 +178,7 @@ class Supervisor:
     async def opened(self, key: Key, create: Create = "never") -> AsyncIterator[Session]:
         """The session, awake. Raises `Refused` if it is not there and may not be made."""
         async with self.held(key) as session:
-            if not session.awake:
+            if not session.awake or session.overdue:
                 await session.asked(Open(create=create))
             yield session
 
@@ -176,7 +213,7 @@ class Supervisor:
                         tasks.start_soon(self._forever, self._time_turns, _TICK),
                         tasks.start_soon(self._forever, self._tick, 1.0),
                         tasks.start_soon(self._saver.run),
-                        tasks.start_soon(self._forever, self._look_after_due, runtime.settings.due_interval),
+                        tasks.start_soon(self._forever, self.look_after_due, runtime.settings.due_interval),
                         tasks.start_soon(self._forever, self._trim, runtime.settings.trim_interval),
                     ]
                     try:
@@ -217,9 +254,9 @@ class Supervisor:
         for line in [*self.lines.values()]:
             line.tick(now)
 
-    async def _look_after_due(self) -> None:
-        """Turns whose actor crashed, turns that wait though none runs, and turns whose process is gone. What
-        could not be looked after now is the next time."""
+    async def look_after_due(self) -> None:
+        """Turns whose actor crashed, turns that wait though none runs, turns whose process is gone, and
+        sessions whose life demands something. What could not be looked after now is the next time."""
         for key in [*self._crashed]:
             del self._crashed[key]  # before: it may crash again while it is looked after
             try:
@@ -227,16 +264,24 @@ class Supervisor:
             except Unavailable:
                 self._crashed[key] = None
                 raise
-        for due in await self.runtime.store.due(self.runtime.now(), self.runtime.node):
-            await self._look_after(due)
+        now = self.runtime.now()
+        lives = now >= self._lives_looked_at + 60 * (self.runtime.tiers.cleanup_minutes or 0.0)
+        for due in await self.runtime.store.due(now, self.runtime.node):
+            if lives or not due.life:
+                await self._look_after(due)
+        if lives:
+            self._lives_looked_at = now
         self.store_reachable = True
 
     async def _look_after(self, due: Due) -> None:
         live = self.sessions.get(due.key)
-        if live is not None and live.awake and due.orphan is None:
+        if live is not None and live.awake and due.orphan is None and not due.life:
             return  # its actor starts what waits by itself
         async with self.held(due.key) as session:
             try:
+                if due.life:
+                    await session.asked(Tend())
+                    return
                 await session.asked(Refresh() if session.awake else Open())
                 if session.answer is None:
                     await session.asked(Settle(orphan=due.orphan))

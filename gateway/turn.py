@@ -7,7 +7,7 @@ nothing the agent still does counts; its clean-up goes on, and the next turn of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import structlog
 from protocol import records
 from protocol.codec import encode
 from protocol.errors import TABLE
+from protocol.scopes import changes
 
 from . import interfaces
 from .interfaces import Agent, AgentError, Note, Piece, Thought, Unavailable, Usage
@@ -66,10 +67,10 @@ class Answer:
         "_task",
         "_tool_bytes",
         "cleaned",
+        "gone",
         "message",
         "over",
         "room",
-        "state",
         "text",
     )
 
@@ -92,8 +93,8 @@ class Answer:
         """Set when the agent's clean-up is done; made by whoever waits for it."""
         self.room: asyncio.Event | None = None
         """Set when the store took enough of the text; made while the agent waits for that."""
-        self.state: dict[str, Any] | None = None
-        """The session's state after a completed turn, if the agent changed it."""
+        self.gone: Collection[str] = ()
+        """What a completed turn took out of the session's state."""
         self._state = b""
         self._task: asyncio.Task[None] | None = None
         self._started_at: float | None = None
@@ -108,6 +109,19 @@ class Answer:
     @property
     def turn_id(self) -> str:
         return self.message.turn_id
+
+    @property
+    def started_at(self) -> float | None:
+        """When the agent was given the turn, Unix seconds; None until then."""
+        return None if self._started_at is None else self._unix(self._started_at)
+
+    @property
+    def active_at(self) -> float | None:
+        """When it last produced something, as far as the wheel has seen; None until it was started."""
+        return None if self._started_at is None else self._unix(self._progress_at)
+
+    def _unix(self, moment: float) -> float:
+        return self._runtime.now() - (asyncio.get_running_loop().time() - moment)
 
     @property
     def done(self) -> bool:
@@ -255,9 +269,12 @@ class Answer:
             state = encode(turn.state)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise AgentError(f"turn.state is not JSON: {error}.") from None
-        if state != self._state:
-            self.state = msgspec.json.decode(state)
-        self._end(self._response("completed"))
+        if state == self._state:
+            self._end(self._response("completed"))
+            return
+        before, after = msgspec.json.decode(self._state), msgspec.json.decode(state)
+        self.gone = before.keys() - after.keys()
+        self._end(self._response("completed", changes(before, after)))
 
     def cancel(self) -> None:
         """Somebody asked to stop it: it ends as cancelled with the text so far, at once."""
@@ -294,7 +311,7 @@ class Answer:
             )
         )
 
-    def _response(self, status: Any) -> records.Response:
+    def _response(self, status: Any, state_delta: dict[str, Any] | None = None) -> records.Response:
         text = self.text
         text.close()
         if text.thought is not None:
@@ -309,6 +326,7 @@ class Answer:
             timing=self._timing(),
             thought=text.thought.whole() if text.thought is not None else None,
             metadata=self._metadata,
+            state_delta=state_delta,
         )
 
     def _timing(self) -> records.Timing:
@@ -326,7 +344,10 @@ class Answer:
         metrics = self._runtime.metrics
         metrics.ended(record.status if isinstance(record, records.Response) else record.code)
         if self._started_at is not None:
-            metrics.turn_seconds.observe(asyncio.get_running_loop().time() - self._started_at)
+            seconds = asyncio.get_running_loop().time() - self._started_at
+            metrics.turn_seconds.observe(seconds)
+            if isinstance(record, records.Response) and record.status == "completed":
+                self._runtime.took(self._log.agent, seconds)
             if self._first_at is not None:
                 metrics.first_delta.observe(self._first_at - self._started_at)
         self._session.ended(record)

@@ -43,6 +43,10 @@ class Message(Struct, tag_field="type", tag="message", frozen=True, omit_default
     metadata: dict[str, Any] | None = None
     parts: list[Any] | None = None
     """What a surface sent beside the text (ADK parts): kept and given back as sent."""
+    state_delta: dict[str, Any] | None = None
+    """What it set in the session's state."""
+    imported: bool = False
+    """It came with a history from elsewhere; what was given is kept in events beside it."""
 
 
 class Started(Struct, tag_field="type", tag="started", frozen=True, omit_defaults=True):
@@ -112,6 +116,10 @@ class Response(Struct, tag_field="type", tag="response", frozen=True, omit_defau
     timing: Timing = Timing()
     thought: str | None = None
     metadata: dict[str, Any] | None = None
+    state_delta: dict[str, Any] | None = None
+    """What the turn changed in the session's state; None for what it took away."""
+    imported: bool = False
+    """It came with a history from elsewhere."""
 
 
 class Failed(Struct, tag_field="type", tag="error", frozen=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from .frames import OnBusy, TurnStatus
 from .records import (
     CancelRequested,
     Entry,
+    Event,
     Failed,
     Message,
     Record,
@@ -41,6 +42,7 @@ __all__ = [
     "End",
     "KnownTurn",
     "Lookup",
+    "Note",
     "Running",
     "Send",
     "Settle",
@@ -132,6 +134,16 @@ class Send(Struct, frozen=True):
     replaces: str | None = None
     metadata: dict[str, Any] | None = None
     parts: list[Any] | None = None
+    state_delta: dict[str, Any] | None = None
+    """What it sets in the session's state."""
+
+
+class Note(Struct, frozen=True):
+    """Something is said or set outside any turn."""
+
+    event: Event
+    state_delta: dict[str, Any] | None = None
+    """What it sets in the session's state."""
 
 
 class Cancel(Struct, frozen=True):
@@ -169,7 +181,7 @@ class Close(Struct, frozen=True):
     text: str | None = ""
 
 
-Command: TypeAlias = Send | Cancel | UseTool | End | Settle | Close
+Command: TypeAlias = Send | Note | Cancel | UseTool | End | Settle | Close
 
 
 class KnownTurn(NamedTuple):
@@ -226,6 +238,8 @@ def decide(
     match command:
         case Send():
             decision = _send(state, command, now, known, max_waiting)
+        case Note(event=event):
+            decision = Decided((event,))
         case Cancel():
             decision = _cancel(state, command, now, known)
         case UseTool(record=tool):
@@ -289,6 +303,7 @@ def _accept(
         interrupts=send.on_busy == "interrupt",
         metadata=send.metadata,
         parts=send.parts,
+        state_delta=send.state_delta,
     )
     return Decided((*interrupted, message), Accepted(send.turn_id, "queued"))
 
@@ -378,7 +393,7 @@ def _end(state: State, terminal: Terminal) -> tuple[Record, ...]:
         return (terminal,)
     # Whoever asked to cancel was told ok: the turn ends as cancelled, also if it got to its own end first.
     if isinstance(terminal, Response):
-        return (replace(terminal, status="cancelled"),)
+        return (replace(terminal, status="cancelled", state_delta=None),)
     return (Response(terminal.turn_id, terminal.partial, "cancelled", terminal.created_at),)
 
 

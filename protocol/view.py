@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from . import frames, records
+from .lifetime import Life, remaining
 
-__all__ = ["frame_of", "history_message", "tool_uses"]
+__all__ = ["frame_of", "history_message", "notice_of_end", "notices", "tool_uses"]
 
 
 def frame_of(record: records.Record, session_id: str, cursor: str) -> frames.ServerFrame | None:
@@ -125,3 +127,26 @@ def tool_uses(tools: Sequence[records.ToolCall | records.ToolResult]) -> list[fr
                 )
             )
     return uses or None
+
+
+def notices(session_id: str, before: Life | None, after: Life | None, now: float) -> list[frames.Session]:
+    """What is to be told of a life that was `before` and is `after`: its renewals, one by one, then that it
+    is expiring."""
+    if before is None or after is None:
+        return []
+    told = [
+        frames.Session(session_id, "renewed", count, after.expires_at)
+        for count in range(before.renewal_count + 1, after.renewal_count + 1)
+    ]
+    if after.warned and not (before.warned and before.renewal_count == after.renewal_count):
+        minutes = round(remaining(after, now) / 60, 3)
+        told.append(frames.Session(session_id, "expiring", after.renewal_count, after.expires_at, minutes))
+    return told
+
+
+def notice_of_end(session_id: str, status: Literal["closed", "expired"], life: Life | None) -> frames.Session:
+    """What is told last."""
+    if life is None:
+        return frames.Session(session_id, status, 0)
+    expires_at = life.expires_at if status == "expired" else None
+    return frames.Session(session_id, status, life.renewal_count, expires_at)

@@ -24,11 +24,12 @@ LAYERS = (
     ("gateway.endpoints.*", "gateway.client", "gateway.chat_terminal", "gateway.cork"),
     ("gateway.stream", "gateway.client_session"),
     ("gateway.connection", "gateway.http", "gateway.client_turn"),
+    ("gateway.api",),
     ("gateway.supervisor", "gateway.writer", "gateway.client_line"),
     ("gateway.attachment", "gateway.saver", "gateway.client_feed"),
     # Sessions
     ("gateway.session",),
-    ("gateway.turn", "gateway.reader"),
+    ("gateway.turn", "gateway.reader", "gateway.beside"),
     ("gateway.log", "gateway.briefing", "gateway.opening", "gateway.errands"),
     ("gateway.text", "gateway.runtime", "gateway.auth", "gateway.watchdog"),
     # What plugs in
@@ -56,7 +57,7 @@ LAYERS = (
     ("protocol.codec", "protocol.session", "protocol.transcript", "protocol.schema"),
     ("protocol.diagnose", "protocol.view", "protocol.history"),
     ("protocol.frames",),
-    ("protocol.ids", "protocol.records", "protocol.cursor"),
+    ("protocol.ids", "protocol.records", "protocol.cursor", "protocol.lifetime", "protocol.scopes"),
     ("protocol.errors",),
     ("protocol",),
 )
@@ -66,7 +67,7 @@ ONLY_IN = {
     "gateway.agents.*": ("gateway.load",),
     "gateway.stores.*": ("gateway.run", "gateway.stores.*"),
     "gateway.client_*": ("gateway.client", "gateway.client_*"),
-    "starlette": ("gateway.http", "gateway.stream", "gateway.endpoints.*", "gateway.app"),
+    "starlette": ("gateway.api", "gateway.http", "gateway.stream", "gateway.endpoints.*", "gateway.app"),
     "uvicorn": ("gateway.cork", "gateway.serve"),
     "websockets": ("gateway.cork", "gateway.client*"),
     "sqlite3": ("gateway.stores.*",),

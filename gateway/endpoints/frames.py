@@ -16,6 +16,7 @@ from gateway.interfaces import Key, NoSession, Unavailable
 from gateway.opening import CREATE
 from protocol import codec, frames
 from protocol.errors import Refused
+from protocol.lifetime import Renew
 
 __all__ = ["routes"]
 
@@ -78,8 +79,7 @@ async def _take(api: Api, request: Request, identity: Identity, frame: SessionFr
         case frames.SetTyping():
             await _set_typing(api, key, line, frame.state == "start")
         case frames.Renew():
-            async with api.supervisor.opened(key):
-                pass
+            await api.ask(key, Renew())
     return frames.Ok(frame.ref, key.session_id)
 
 

@@ -8,13 +8,16 @@ disk would give back, and nothing that a caller holds can change it.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, islice
 from secrets import token_hex
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.interfaces import (
+    NO_SCOPES,
+    Census,
     Direction,
     Due,
     Duplicate,
@@ -28,12 +31,13 @@ from gateway.interfaces import (
     Place,
     Said,
     Saved,
+    Scopes,
     Segment,
     SessionExists,
     Stale,
     Summary,
 )
-from gateway.stores.memory_catalog import Catalog, Ended, Graveyard
+from gateway.stores.memory_catalog import Calendar, Catalog, Commons, Ended, Graveyard
 from gateway.stores.memory_log import Log
 from protocol.history import DAY, new_turns, within
 from protocol.records import Entry, Record, encode_record
@@ -72,6 +76,8 @@ class MemoryStore:
         self._active: dict[tuple[str, str], Key] = {}
         self._catalog = Catalog()
         self._graveyard = Graveyard()
+        self._calendar = Calendar()
+        self._commons = Commons()
         self._watchers: dict[Key, tuple[Callable[[Head | None], None], ...]] = {}
 
     @asynccontextmanager
@@ -95,6 +101,7 @@ class MemoryStore:
         *,
         over_tombstone: bool = False,
         activate: bool = False,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
         new_turns(records)
@@ -110,6 +117,8 @@ class MemoryStore:
         self._graveyard.clear(key)
         self._logs[key] = log
         self._catalog.add(log)
+        self._calendar.add(log)
+        self._commons.merge(scopes)
         if activate:
             self._active[key[:2]] = key
         self._extend(log, tag, records, bodies)
@@ -124,6 +133,7 @@ class MemoryStore:
         *,
         text: tuple[int, str] | None = None,
         info: Info | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         """See `Store.append`."""
         new = new_turns(records)
@@ -137,7 +147,10 @@ class MemoryStore:
             raise Stale
         bodies = [encode_record(record) for record in records]
         if info is not None:
+            self._calendar.remove(log)
             log.keep_beside(info)
+            self._calendar.add(log)
+        self._commons.merge(scopes)
         if text is not None:
             log.write(*text)
         self._extend(log, tag, records, bodies)
@@ -156,6 +169,7 @@ class MemoryStore:
         """See `Store.delete`."""
         log = self._log(key)
         self._catalog.remove(log)
+        self._calendar.remove(log)
         del self._logs[key]
         self._busy.pop(key, None)
         if self._active.get(key[:2]) == key:
@@ -233,6 +247,20 @@ class MemoryStore:
         newest_first = self._catalog.newest_first(agent, user, before)
         return [_summary(log) for log in islice(newest_first, limit)]
 
+    async def by_update(self, agent: str, user: str, limit: int, after: Place | None = None) -> list[Summary]:
+        """See `Store.by_update`. Sorts the user's sessions at every call."""
+        mine = sorted(self._catalog.newest_first(agent, user), key=_last_updated)
+        start = 0 if after is None else bisect_right(mine, after, key=_last_updated)
+        return [_summary(log) for log in mine[start : start + limit]]
+
+    async def scope(self, name: str) -> dict[str, Any]:
+        """See `Store.scope`."""
+        return self._commons.get(name)
+
+    async def census(self, now: float) -> Census:
+        """See `Store.census`."""
+        return Census(len(self._logs), *self._calendar.count(now))
+
     async def active(self, agent: str, user: str) -> Key | None:
         """See `Store.active`."""
         return self._active.get((agent, user))
@@ -253,11 +281,12 @@ class MemoryStore:
 
     async def due(self, now: float, node: str) -> list[Due]:  # noqa: ARG002
         """See `Store.due`."""
-        return [
+        abandoned = [
             Due(key, log.running)
             for key, log in self._busy.items()
             if log.running is None or log.node not in self._nodes
         ]
+        return abandoned + [Due(key, life=True) for key in self._calendar.due(now)]
 
     def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
         """See `Store.watch`. Called for every change of that log, one's own too: the head tells."""
@@ -302,6 +331,10 @@ class MemoryStore:
 
 def _summary(log: Log) -> Summary:
     return Summary(log.describe(), log.shown)
+
+
+def _last_updated(log: Log) -> Place:
+    return Place(log.updated_at, *log.key)
 
 
 def _on_side(

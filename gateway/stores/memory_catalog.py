@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from gateway.interfaces import Key, Place
+from msgspec import json
+
+from gateway.interfaces import Key, Place, Scopes
 from gateway.stores.memory_log import Log
+from protocol.lifetime import due_at, warn_at
 
-__all__ = ["Catalog", "Ended", "Graveyard"]
+__all__ = ["Calendar", "Catalog", "Commons", "Ended", "Graveyard"]
 
 Ended: TypeAlias = Literal["closed", "expired"]
 
@@ -50,6 +53,54 @@ class Catalog:
         end = len(by_age) if before is None else bisect_left(by_age, before, key=_age)
         logs = (by_age[place] for place in range(end - 1, -1, -1))
         return (log for log in logs if agent in (None, log.key.agent))
+
+
+class Calendar:
+    """When the lives of sessions demand something, and when they end."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, Key]] = []
+        self._expiring: list[tuple[float, float, Key]] = []
+
+    def add(self, log: Log) -> None:
+        """Note the moments of that session's life, if it does not live for ever."""
+        if log.life is not None:
+            insort(self._due, (due_at(log.life), log.key))
+            insort(self._expiring, (warn_at(log.life), log.life.expires_at, log.key))
+
+    def remove(self, log: Log) -> None:
+        """Forget them; before its life changes."""
+        if log.life is not None:
+            del self._due[bisect_left(self._due, (due_at(log.life), log.key))]
+            moments = warn_at(log.life), log.life.expires_at, log.key
+            del self._expiring[bisect_left(self._expiring, moments)]
+
+    def due(self, now: float) -> list[Key]:
+        """Whose life demands something by now."""
+        return [key for _, key in self._due[: bisect_right(self._due, now, key=lambda due: due[0])]]
+
+    def count(self, now: float) -> tuple[int, int]:
+        """How many are past their end, and how many near it."""
+        near = self._expiring[: bisect_right(self._expiring, now, key=lambda moments: moments[0])]
+        expired = sum(expires_at <= now for _, expires_at, _ in self._expiring[: len(near)])
+        return expired, len(near) - expired
+
+
+class Commons:
+    """State that sessions share, as JSON by the name of its scope."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, bytes] = {}
+
+    def get(self, name: str) -> dict[str, Any]:
+        """A copy of what is kept."""
+        state: dict[str, Any] = json.decode(self._states.get(name, b"{}"))
+        return state
+
+    def merge(self, scopes: Scopes) -> None:
+        """Set these keys."""
+        for name, delta in scopes.items():
+            self._states[name] = json.encode({**self.get(name), **delta})
 
 
 class Graveyard:

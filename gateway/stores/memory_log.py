@@ -13,6 +13,7 @@ from msgspec import Struct, json
 
 from gateway.interfaces import NOTHING, Direction, Head, Info, KnownTurn, Said
 from protocol.history import Status, cut, outcome, unsaved
+from protocol.lifetime import Life
 from protocol.records import (
     Entry,
     Failed,
@@ -56,6 +57,7 @@ class Log:
         "first",
         "key",
         "label",
+        "life",
         "node",
         "running",
         "saved",
@@ -98,14 +100,21 @@ class Log:
         return self.running is not None or self.waiting > 0
 
     def describe(self) -> Info:
-        state, metadata = json.decode(self._beside)
+        state, metadata = json.decode(self._beside) if self._beside else (NOTHING, NOTHING)
         return Info(
-            self.key, self.created_at, self.updated_at, self.label, state or NOTHING, metadata or NOTHING
+            self.key,
+            self.created_at,
+            self.updated_at,
+            self.label,
+            state or NOTHING,
+            metadata or NOTHING,
+            self.life,
         )
 
     def keep_beside(self, info: Info) -> None:
-        """Take over the state and the metadata."""
-        self._beside = json.encode((info.state, info.metadata))
+        """Take over the state, the metadata and the life."""
+        self._beside = json.encode((info.state, info.metadata)) if info.state or info.metadata else b""
+        self.life: Life | None = info.life
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
 

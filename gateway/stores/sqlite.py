@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.interfaces import (
+    NO_SCOPES,
+    Census,
     Direction,
     Due,
     Head,
@@ -25,6 +27,7 @@ from gateway.interfaces import (
     Page,
     Place,
     Saved,
+    Scopes,
     Segment,
     Summary,
 )
@@ -69,6 +72,8 @@ class SqliteStore:
             patience=patience,
         )
         self._worker = Worker()
+        self._shares = False
+        """Some state is shared: until then nobody needs to ask the thread for it."""
 
     @property
     def commits(self) -> int:
@@ -80,6 +85,7 @@ class SqliteStore:
         """See `Store.open`. Turns that run in the file belong to a process that is gone."""
         await self._worker.open(self._open_file)
         try:
+            self._shares = await self._worker.do(sqlite_find.shares)
             yield
         finally:
             await self._worker.close()
@@ -94,9 +100,11 @@ class SqliteStore:
         *,
         over_tombstone: bool = False,
         activate: bool = False,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
-        what = sqlite_write.written(records, info)
+        what = sqlite_write.written(records, info, scopes)
+        self._shares = self._shares or bool(scopes)
         return await self._worker.do(sqlite_write.create, info, tag, what, over_tombstone, activate)
 
     async def append(
@@ -108,9 +116,11 @@ class SqliteStore:
         *,
         text: tuple[int, str] | None = None,
         info: Info | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         """See `Store.append`."""
-        what = sqlite_write.written(records, info)
+        what = sqlite_write.written(records, info, scopes)
+        self._shares = self._shares or bool(scopes)
         return await self._worker.do(sqlite_write.append, key, head, tag, what, text)
 
     async def save_text(self, batch: Sequence[Segment]) -> list[Saved]:
@@ -184,6 +194,18 @@ class SqliteStore:
         """See `Store.sessions`."""
         return await self._worker.do(sqlite_find.sessions, agent, user, limit, before)
 
+    async def by_update(self, agent: str, user: str, limit: int, after: Place | None = None) -> list[Summary]:
+        """See `Store.by_update`."""
+        return await self._worker.do(sqlite_find.by_update, agent, user, limit, after)
+
+    async def scope(self, name: str) -> dict[str, Any]:
+        """See `Store.scope`."""
+        return await self._worker.do(sqlite_find.scope, name) if self._shares else {}
+
+    async def census(self, now: float) -> Census:
+        """See `Store.census`."""
+        return await self._worker.do(sqlite_find.census, now)
+
     async def active(self, agent: str, user: str) -> Key | None:
         """See `Store.active`."""
         return await self._worker.do(sqlite_find.active, agent, user)
@@ -200,9 +222,9 @@ class SqliteStore:
         """See `Store.by_label`."""
         return await self._worker.do(sqlite_find.by_label, agent, user, label)
 
-    async def due(self, now: float, node: str) -> list[Due]:  # noqa: ARG002
+    async def due(self, now: float, node: str) -> list[Due]:
         """See `Store.due`."""
-        return await self._worker.do(sqlite_find.due, node)
+        return await self._worker.do(sqlite_find.due, now, node)
 
     def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:
         """See `Store.watch`. Never called: the file has one owner."""

@@ -67,6 +67,18 @@ MIGRATIONS: Sequence[str] = (
     ) WITHOUT ROWID;
     CREATE INDEX tombstone_age ON tombstone (ended_at);
     """,
+    # Lives, and state that sessions share.
+    """
+    ALTER TABLE session ADD COLUMN life BLOB;
+    ALTER TABLE session ADD COLUMN due_at REAL;
+    ALTER TABLE session ADD COLUMN warn_at REAL;
+    ALTER TABLE session ADD COLUMN expires_at REAL;
+    CREATE INDEX session_due ON session (due_at) WHERE due_at IS NOT NULL;
+    CREATE INDEX session_expiring ON session (warn_at, expires_at) WHERE warn_at IS NOT NULL;
+    CREATE INDEX session_updated ON session (agent, user, updated_at, session_id);
+
+    CREATE TABLE scope (name TEXT PRIMARY KEY, state BLOB) WITHOUT ROWID;
+    """,
 )
 """What makes a file of version N out of one of version N - 1, from 1 on. Only ever added to."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from gateway.interfaces import Due, Key, Place, Summary
+from msgspec import json
+
+from gateway.interfaces import Census, Due, Key, Place, Summary
 from gateway.stores.sqlite_file import Database
 from gateway.stores.sqlite_rows import INFO, summary
 
-__all__ = ["active", "by_label", "due", "find", "sessions"]
+__all__ = ["active", "by_label", "by_update", "census", "due", "find", "scope", "sessions", "shares"]
 
 FIRST = Place(math.inf, "", "", "")
 """Before the place of every session, as they are listed."""
@@ -38,6 +41,39 @@ def sessions(
         (*(value for value in named.values() if value is not None), *(before or FIRST), limit),
     )
     return [summary(row) for row in rows]
+
+
+def by_update(database: Database, agent: str, user: str, limit: int, after: Place | None) -> list[Summary]:
+    """See `Store.by_update`."""
+    since = (-math.inf, "") if after is None else (after.created_at, after.session_id)
+    rows = database.connection.execute(
+        f"SELECT {INFO} FROM session WHERE agent = ? AND user = ? AND (updated_at, session_id) > (?, ?) "
+        "ORDER BY updated_at, session_id LIMIT ?",
+        (agent, user, *since, limit),
+    )
+    return [summary(row) for row in rows]
+
+
+def scope(database: Database, name: str) -> dict[str, Any]:
+    """See `Store.scope`."""
+    row = database.connection.execute("SELECT state FROM scope WHERE name = ?", (name,)).fetchone()
+    state: dict[str, Any] = json.decode(row[0]) if row else {}
+    return state
+
+
+def shares(database: Database) -> bool:
+    """Is there any state that sessions share?"""
+    return database.connection.execute("SELECT 1 FROM scope LIMIT 1").fetchone() is not None
+
+
+def census(database: Database, now: float) -> Census:
+    """See `Store.census`."""
+    execute = database.connection.execute
+    (sessions,) = execute("SELECT count(*) FROM session").fetchone()
+    near, expired = execute(
+        "SELECT count(*), coalesce(sum(expires_at <= ?), 0) FROM session WHERE warn_at <= ?", (now, now)
+    ).fetchone()
+    return Census(sessions, expired, near - expired)
 
 
 def active(database: Database, agent: str, user: str) -> Key | None:
@@ -74,8 +110,18 @@ _WAITING = """
 """
 
 
-def due(database: Database, node: str) -> list[Due]:
+_ALIVE = "SELECT agent, user, session_id FROM session WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+DUE_AT_A_TIME = 1_000
+"""Lives looked after before the others may go on: the rest is due the next time."""
+
+
+def due(database: Database, now: float, node: str) -> list[Due]:
     """See `Store.due`."""
+    lives = database.connection.execute(_ALIVE, (now, DUE_AT_A_TIME)).fetchall()
     orphaned = database.connection.execute(_ORPHANED, (node,)).fetchall()
     waiting = database.connection.execute(_WAITING).fetchall()
-    return [Due(Key(*row[:3]), row[3]) for row in orphaned] + [Due(Key(*row)) for row in waiting]
+    return [
+        *(Due(Key(*row[:3]), row[3]) for row in orphaned),
+        *(Due(Key(*row)) for row in waiting),
+        *(Due(Key(*row), life=True) for row in lives),
+    ]

@@ -9,6 +9,7 @@ from msgspec import json
 from gateway.interfaces import NOTHING, Head, Info, Key, KnownTurn, NoSession, Summary
 from gateway.stores.sqlite_file import Database
 from protocol.history import Status
+from protocol.lifetime import Life
 
 __all__ = [
     "INFO",
@@ -24,7 +25,7 @@ __all__ = [
     "summary_of",
 ]
 
-INFO = "agent, user, session_id, created_at, updated_at, label, state, metadata, shown"
+INFO = "agent, user, session_id, created_at, updated_at, label, state, metadata, life, shown"
 """The columns that `summary` reads."""
 
 STATUSES: tuple[Status, ...] = ("waiting", "running", "completed", "cancelled", "failed")
@@ -126,9 +127,14 @@ def summary_of(database: Database, key: Key) -> Summary:
 
 def summary(row: tuple[Any, ...]) -> Summary:
     """What those columns say."""
-    agent, user, session_id, created_at, updated_at, label, state, metadata, shown = row
-    key = Key(agent, user, session_id)
+    agent, user, session_id, created_at, updated_at, label, state, metadata, life, shown = row
     info = Info(
-        key, created_at, updated_at, label, json.decode(state) or NOTHING, json.decode(metadata) or NOTHING
+        Key(agent, user, session_id),
+        created_at,
+        updated_at,
+        label,
+        json.decode(state) or NOTHING,
+        json.decode(metadata) or NOTHING,
+        None if life is None else json.decode(life, type=Life),
     )
     return Summary(info, shown)

@@ -18,6 +18,7 @@ from gateway.interfaces import (
     Key,
     NoSession,
     Saved,
+    Scopes,
     Segment,
     SessionExists,
     Stale,
@@ -25,6 +26,7 @@ from gateway.interfaces import (
 from gateway.stores.sqlite_file import Database
 from gateway.stores.sqlite_rows import STATUSES, Log, known, log_of, place, running, shown_between
 from protocol.history import new_turns, outcome, unsaved
+from protocol.lifetime import Life, due_at, warn_at
 from protocol.records import Failed, Message, Record, Response, Started, Terminal, content_hash, encode_record
 
 __all__ = [
@@ -48,14 +50,32 @@ class Written(NamedTuple):
     state: bytes | None = None
     """None: what is known beside the log stays."""
     metadata: bytes | None = None
+    life: tuple[bytes | None, float | None, float | None, float | None] = (None, None, None, None)
+    """The life, when it is due, from when on it is expiring, and when it expires."""
+    scopes: Sequence[tuple[str, bytes]] = ()
 
 
-def written(records: Sequence[Record], info: Info | None) -> Written:
+def written(records: Sequence[Record], info: Info | None, scopes: Scopes) -> Written:
     """Raises `ValueError` for a `turn_id` used twice, and what `encode_record` raises."""
     bodies = [encode_record(record) for record in records]
+    shared = [(name, json.encode(delta)) for name, delta in scopes.items()]
     if info is None:
-        return Written(records, bodies, new_turns(records))
-    return Written(records, bodies, new_turns(records), json.encode(info.state), json.encode(info.metadata))
+        return Written(records, bodies, new_turns(records), scopes=shared)
+    return Written(
+        records,
+        bodies,
+        new_turns(records),
+        json.encode(info.state),
+        json.encode(info.metadata),
+        _moments(info.life),
+        shared,
+    )
+
+
+def _moments(life: Life | None) -> tuple[bytes | None, float | None, float | None, float | None]:
+    if life is None:
+        return None, None, None, None
+    return json.encode(life), due_at(life), warn_at(life), life.expires_at
 
 
 # ── Sessions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,8 +98,11 @@ def create(
     execute("DELETE FROM tombstone WHERE agent = ? AND user = ? AND session_id = ?", key)
     incarnation = token_hex(4)
     created = execute(
-        "INSERT INTO session VALUES (NULL, ?, ?, ?, ?, 1, 0, ?, 0, ?, ?, ?, ?, ?)",
-        (*key, incarnation, tag, info.created_at, info.updated_at, info.label, what.state, what.metadata),
+        "INSERT INTO session VALUES (NULL, ?, ?, ?, ?, 1, 0, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(*key, incarnation, tag, info.created_at, info.updated_at, info.label),
+            *(what.state, what.metadata, *what.life),
+        ),
     )
     log = Log(created.lastrowid or 0, database.generation + incarnation, 1, 0, tag)
     if activate:
@@ -134,13 +157,17 @@ def append(
         _write_text(database, log, *text)
     if what.state is not None:
         database.connection.execute(
-            "UPDATE session SET state = ?, metadata = ? WHERE id = ?", (what.state, what.metadata, log.id)
+            "UPDATE session SET state = ?, metadata = ?, life = ?, due_at = ?, warn_at = ?, expires_at = ? "
+            "WHERE id = ?",
+            (what.state, what.metadata, *what.life, log.id),
         )
     return _extend(database, log, tag, what)
 
 
 def _extend(database: Database, log: Log, tag: str, what: Written) -> Head:
-    """Append, and keep the index of turns."""
+    """Append, and keep the index of turns, and what is shared."""
+    for name, delta in what.scopes:
+        _merge(database, name, delta)
     first = place(log, log.seq + 1)
     rows = [
         (at, record.created_at, body)
@@ -156,6 +183,14 @@ def _extend(database: Database, log: Log, tag: str, what: Written) -> Head:
         (seq, tag, shown, updated_at, log.id),
     )
     return Head(log.epoch, seq, tag)
+
+
+def _merge(database: Database, name: str, delta: bytes) -> None:
+    """Set these keys in what is kept under that name."""
+    execute = database.connection.execute
+    row = execute("SELECT state FROM scope WHERE name = ?", (name,)).fetchone()
+    state = json.encode({**json.decode(row[0] if row else b"{}"), **json.decode(delta)})
+    execute("INSERT OR REPLACE INTO scope VALUES (?, ?)", (name, state))
 
 
 def _index(database: Database, log: Log, at: int, record: Record) -> int:

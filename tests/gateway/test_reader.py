@@ -125,7 +125,7 @@ def test_the_user_at_the_readers_own_line_is_not_told_to_be_typing() -> None:
 def test_the_end_of_the_session_is_told_once_and_last() -> None:
     log, reader = running("a")
     log.append(Response("t", "a", "cancelled", 2.0), TAIL)
-    log.end("closed")
+    log.end("closed", codec.encode(frames.Session("s", "closed", 0)))
     told = read(reader)
     assert isinstance(told[-1], frames.Session)
     assert told[-1].status == "closed"

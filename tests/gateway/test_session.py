@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.interfaces import Head, Info, Key
+from gateway.interfaces import NO_SCOPES, Head, Info, Key, Scopes
 from gateway.session import Open
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
@@ -40,12 +40,13 @@ class Gated(MemoryStore):
         *,
         text: tuple[int, str] | None = None,
         info: Info | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> Head:
         self.waiting.set()
         await self.go.wait()
         if self.bug is not None:
             raise self.bug
-        return await super().append(key, head, tag, records, text=text, info=info)
+        return await super().append(key, head, tag, records, text=text, info=info, scopes=scopes)
 
 
 async def test_a_full_mailbox_refuses_messages_and_takes_cancels() -> None:

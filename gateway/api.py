@@ -1,0 +1,105 @@
+"""What every endpoint works with: who calls, and the few things that are asked of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import HTTPConnection
+
+from protocol import frames, lifetime
+from protocol.errors import Refused
+from protocol.ids import check_agent_name
+from protocol.lifetime import Tend, is_over
+from protocol.scopes import merged
+from protocol.session import Accepted, Cancel, Command, Send
+
+from .auth import Identity, authenticate, credentials, identify
+from .briefing import shared_state
+from .interfaces import Authenticator, Info, Key, Summary
+from .opening import CREATE, expired
+from .supervisor import Supervisor
+
+__all__ = ["Api"]
+
+
+class Api:
+    """What every endpoint works with: the sessions, and who may use them."""
+
+    def __init__(self, supervisor: Supervisor, authenticator: Authenticator | None) -> None:
+        self.supervisor = supervisor
+        self.authenticator = authenticator
+        self.runtime = supervisor.runtime
+        self.settings = supervisor.runtime.settings
+
+    async def identity(
+        self, headers: Mapping[str, str], query: Mapping[str, str], user: str | None = None
+    ) -> Identity:
+        """Who makes this request, and for which user. Raises `Refused`."""
+        caller = await authenticate(self.authenticator, credentials(headers), headers)
+        return identify(caller, user or headers.get("x-user-id") or query.get("user_id"))
+
+    async def caller(self, request: HTTPConnection, user: str | None = None) -> Identity:
+        """`identity`, of a Starlette request; `user` is whom its path or its body names. Raises `Refused`."""
+        return await self.identity(request.headers, request.query_params, user)
+
+    def agent(self, name: str, identity: Identity | None = None) -> str:
+        """`name`, if there is an agent of that name and the caller may use it. Raises `Refused`."""
+        allowed = identity is None or identity.may_use(name)
+        if check_agent_name(name) not in self.runtime.agents or not allowed:
+            raise Refused("agent_not_found", f"There is no agent {name!r}.")
+        return name
+
+    # ── What is asked of sessions ────────────────────────────────────────────────────────────────────────
+
+    async def summary(self, key: Key) -> Summary:
+        """What a list would show of that session. One whose time is over ends now, if no turn keeps it.
+        Raises `Refused` with `session_expired`, and `NoSession` for what never was or was deleted."""
+        summary = await self.runtime.store.summary(key)
+        life = summary.info.life
+        if life is not None and is_over(life, self.runtime.now()):
+            await self.ask(key, Tend())
+            raise expired(life.expires_at)
+        return summary
+
+    async def state(self, info: Info) -> dict[str, Any]:
+        """The session's state, with what is shared under its prefixes."""
+        return merged(info.state, *await shared_state(self.runtime.store, info.key))
+
+    async def ask(self, key: Key, command: Command | lifetime.Command) -> Accepted:
+        """Ask that of a session that is there. Raises `Refused`."""
+        async with self.supervisor.opened(key) as session:
+            return await session.asked(command)
+
+    async def send(
+        self,
+        key: Key,
+        message: frames.Send,
+        request_id: str | None,
+        *,
+        parts: list[Any] | None = None,
+        state_delta: dict[str, Any] | None = None,
+    ) -> frames.Ok:
+        """Leave a message with its session: the turn runs, whatever becomes of the caller. `parts` are what
+        came beside its text, `state_delta` is what it sets in the session's state. Raises `Refused`."""
+        if self.runtime.draining:
+            raise Refused("draining", "The gateway stops; send it again to the next one.")
+        command = Send(
+            turn_id=message.turn_id or self.runtime.new_id(),
+            content=message.content,
+            on_busy=message.on_busy or "enqueue",
+            replaces=message.replaces,
+            metadata=message.metadata,
+            parts=parts,
+            state_delta=state_delta,
+        )
+        async with self.supervisor.opened(key, CREATE[message.create]) as session:
+            accepted = await session.asked(command, request_id)
+        return frames.Ok(
+            message.ref, key.session_id, accepted.turn_id, accepted.status, duplicate=accepted.duplicate
+        )
+
+    async def cancel(self, key: Key, turn_id: str | None, ref: str | None = None) -> frames.Ok:
+        """Stop that turn, or the one that runs; `turn_id` of the answer is None if none did. Raises
+        `Refused`."""
+        return frames.Ok(ref, key.session_id, (await self.ask(key, Cancel(turn_id))).turn_id)
