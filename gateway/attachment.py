@@ -13,10 +13,11 @@ from protocol.cursor import Replay, Snapshot, resume
 from protocol.errors import Refused
 from protocol.view import history_message
 
+from .actor import Refresh
 from .interfaces import NoSession, Store
 from .reader import Reader
 from .runtime import Runtime
-from .session import Refresh, Session
+from .session import Session
 
 __all__ = ["Attachment", "Owner", "Round"]
 

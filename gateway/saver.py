@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from .actor import Refresh
 from .interfaces import Saved, Segment, Unavailable
 from .runtime import Runtime
-from .session import Refresh, Session
+from .session import Session
 from .turn import Answer
 
 __all__ = ["Saver"]

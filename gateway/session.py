@@ -8,13 +8,11 @@ two places: `ask` and the readers of its log. Whoever asks may die at any instan
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, Protocol
 
 import structlog
-from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol import codec, lifetime, records
@@ -41,6 +39,7 @@ from protocol.session import (
 )
 from protocol.view import notice_of_end, notices
 
+from .actor import Actor, Delete, Item, Refresh, unavailable
 from .beside import beside
 from .briefing import brief
 from .interfaces import (
@@ -60,29 +59,9 @@ from .runtime import Runtime, until_answered
 from .text import Text
 from .turn import Answer
 
-__all__ = ["Ask", "Delete", "Refresh", "Session"]
+__all__ = ["Session"]
 
 logger = structlog.get_logger("gateway.session")
-
-
-class Refresh(Struct, frozen=True):
-    """Somebody else wrote: read it."""
-
-
-class Delete(Struct, frozen=True):
-    """End the session: every turn, then the log."""
-
-
-Ask = Command | lifetime.Command | Open | Refresh | Delete
-Answerer = Callable[[Accepted | BaseException], None]
-
-
-class Item(Struct):
-    """Something in the mailbox."""
-
-    ask: Ask
-    answer: Answerer | None
-    request_id: str | None = None
 
 
 class Keeper(Protocol):
@@ -101,15 +80,13 @@ class Keeper(Protocol):
         ...
 
 
-class Session:
+class Session(Actor):
     """One live session."""
 
     __slots__ = (
         "_keeper",
-        "_mailbox",
         "_news",
         "_request_ids",
-        "_runtime",
         "_watching",
         "_writing",
         "answer",
@@ -117,16 +94,13 @@ class Session:
         "head",
         "holds",
         "info",
-        "key",
         "log",
         "state",
-        "working",
     )
 
     def __init__(self, runtime: Runtime, keeper: Keeper, key: Key) -> None:
-        self._runtime = runtime
+        super().__init__(runtime, key)
         self._keeper = keeper
-        self.key = key
         self.log = Log(key.session_id, key.agent)
         self.head: Head | None = None
         """None while it is asleep: nothing was read from the store yet, or what was read is not trusted."""
@@ -138,46 +112,13 @@ class Session:
         """The last turn, whose agent was stopped and still cleans up."""
         self.holds = 0
         """Who is about to ask or to follow, and must find it here."""
-        self.working = False
-        """Its task runs."""
-        self._mailbox: deque[Item] | None = None
         self._request_ids: dict[str, str] | None = None
         self._watching = False
         self._writing = False
         self._news: asyncio.Event | None = None
         """Set by the store's next word; made by whoever waits for that."""
 
-    # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def ask(self, ask: Ask, answer: Answerer | None = None, request_id: str | None = None) -> None:
-        """Leave something in the mailbox; a plain call. `answer` is called later with what came of it:
-        `Accepted`, or the exception (`Refused` for refusals). It may be called after the caller is gone, and
-        must not wait."""
-        if self._mailbox is None:
-            self._mailbox = deque()
-        limit = self._runtime.settings.max_asking
-        if isinstance(ask, Send) and len(self._mailbox) >= limit and answer is not None:
-            answer(Refused("overloaded", f"{limit:,} requests wait for this session already."))
-            return
-        self._mailbox.append(Item(ask, answer, request_id))
-        if not self.working:
-            self.working = True
-            self._runtime.tasks.start_now(self._work())
-
-    async def asked(self, ask: Ask, request_id: str | None = None) -> Accepted:
-        """`ask`, and wait for the answer. Cancelling the wait takes nothing back."""
-        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-
-        def answer(answered: Accepted | BaseException) -> None:
-            if future.done():
-                return
-            if isinstance(answered, BaseException):
-                future.set_exception(answered)
-            else:
-                future.set_result(answered)
-
-        self.ask(ask, answer, request_id)
-        return await future
+    # ── What others see ──────────────────────────────────────────────────────────────────────────────────
 
     def changed(self, head: Head | None) -> None:
         """The store says that somebody wrote; a plain call."""
@@ -213,32 +154,6 @@ class Session:
         return not (self.working or self.holds or self.log.readers or self.answer is not None or cleaning)
 
     # ── Working ──────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _work(self) -> None:
-        """One item after the other until there are none; the session's task."""
-        try:
-            while self._mailbox:
-                item = self._mailbox.popleft()
-                try:
-                    answered: Accepted | BaseException = await self._do(item)
-                except Refused as refusal:
-                    if refusal.session_id is None:
-                        refusal.session_id = self.key.session_id
-                    answered = refusal
-                except Unavailable:
-                    answered = _unavailable(self.key, item.ask)
-                except Exception:
-                    logger.exception("session crashed", **self._whose())
-                    self._crash()
-                    answered = Refused(
-                        "internal", "A bug in the gateway; it was logged.", session_id=self.key.session_id
-                    )
-                if item.answer is not None:
-                    item.answer(answered)
-        finally:
-            self.working = False
-            self._mailbox = None
-            self._keeper.rest(self)
 
     async def _do(self, item: Item) -> Accepted:
         ask = item.ask
@@ -330,7 +245,7 @@ class Session:
                 except Unavailable:
                     logger.warning("store unavailable, trying again", delay=delay, **self._whose())
                     if item.answer is not None and not isinstance(item.ask, UseTool):  # the agent waits
-                        item.answer(_unavailable(self.key, item.ask))
+                        item.answer(unavailable(self.key, item.ask))
                         item.answer = None
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 2.0)
@@ -505,7 +420,14 @@ class Session:
                 return Accepted()
             await self._refuse_if_over(item)
             assert self.info is not None
-            life = self._life_after(command, self.info)
+            life = lifetime.after(
+                self.info.life,
+                command,
+                self._runtime.now(),
+                agent=self.key.agent,
+                began=self.info.created_at,
+                tiers=self._runtime.tiers,
+            )
             if life is None or life == self.info.life:
                 return Accepted()
             try:
@@ -517,21 +439,6 @@ class Session:
                 raise Refused("session_closed", "The session was deleted.") from None
             else:
                 return Accepted()
-
-    def _life_after(self, command: lifetime.Command, info: Info) -> Life | None:
-        now, life = self._runtime.now(), info.life
-        match command:
-            case Configure(terms=terms) if life is None:
-                complete = self._runtime.tiers.terms(self.key.agent, terms)
-                return None if complete is None else lifetime.begin(complete, info.created_at, now)
-            case Configure(terms=terms) if life is not None:
-                return lifetime.reconfigured(life, terms, now)
-            case Renew(manual=manual) if life is not None:
-                return lifetime.renewed(life, now, manual=manual)
-            case Tend() if life is not None and lifetime.needs(life, now) == "warning":
-                return lifetime.warned(life)
-            case _:
-                return life
 
     async def _refuse_if_over(self, item: Item) -> None:
         """Nothing is done in a session whose time is over, and it ends now unless a turn keeps it."""
@@ -582,8 +489,11 @@ class Session:
         self.log.adopt(None)
         self.log.end(status, codec.encode(notice_of_end(self.key.session_id, status, life)))
 
+    def _rest(self) -> None:
+        self._keeper.rest(self)
+
     def _crash(self) -> None:
-        """Trust nothing that was held in memory; the next use reads it from the store."""
+        """The next use reads it from the store."""
         self._runtime.metrics.crashes += 1
         self._forget()
         self._keeper.crashed(self)
@@ -601,15 +511,3 @@ class Session:
         if self._watching:
             self._watching = False
             self._runtime.store.unwatch(self.key, self.changed)
-
-    def _whose(self) -> dict[str, str]:
-        return {"session_id": self.key.session_id, "agent": self.key.agent}
-
-
-def _unavailable(key: Key, ask: Ask) -> Refused:
-    return Refused(
-        "store_unavailable",
-        "The store does not answer; whether this was done is unknown. Send it again under the same turn_id.",
-        session_id=key.session_id,
-        turn_id=ask.turn_id if isinstance(ask, Send) else None,
-    )

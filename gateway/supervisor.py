@@ -20,12 +20,13 @@ from protocol.lifetime import Tend, Terms
 from protocol.records import Record
 from protocol.session import Settle
 
+from .actor import Delete, Refresh
 from .auth import Identity
 from .interfaces import Due, Key, Unavailable
 from .opening import Create, Open
 from .runtime import Runtime, Stopped
 from .saver import Saver
-from .session import Delete, Refresh, Session
+from .session import Session
 
 __all__ = ["Line", "Supervisor"]
 

@@ -26,6 +26,7 @@ __all__ = [
     "Tend",
     "Terms",
     "Tiers",
+    "after",
     "asked",
     "asked_anew",
     "begin",
@@ -38,7 +39,6 @@ __all__ = [
     "renewed",
     "tiers",
     "warn_at",
-    "warned",
 ]
 
 # ── What the tiers say ──────────────────────────────────────────────────────────────────────────────────────
@@ -280,11 +280,6 @@ def reconfigured(life: Life, terms: Terms, now: float) -> Life:
     return replace(changed, warned=life.warned and is_near(changed, now))
 
 
-def warned(life: Life) -> Life:
-    """Life after its warning."""
-    return replace(life, warned=True)
-
-
 def _expiring(life: Life) -> Life:
     base = life.last_activity if life.terms.auto_renew else life.base
     return replace(life, expires_at=min(base + 60 * (life.terms.timeout_minutes or 0.0), _end(life)))
@@ -317,6 +312,25 @@ def warn_at(life: Life) -> float:
 def due_at(life: Life) -> float:
     """When somebody must look after it next."""
     return life.expires_at if life.warned else min(warn_at(life), life.expires_at)
+
+
+def after(
+    life: Life | None, command: Command, now: float, *, agent: str, began: float, tiers: Tiers
+) -> Life | None:
+    """The life of a session of that agent, which began then and is not over, after `command`. Raises
+    `Refused('renewal_refused')`."""
+    match command:
+        case Configure(terms=terms) if life is None:
+            complete = tiers.terms(agent, terms)
+            return None if complete is None else begin(complete, began, now)
+        case Configure(terms=terms) if life is not None:
+            return reconfigured(life, terms, now)
+        case Renew(manual=manual) if life is not None:
+            return renewed(life, now, manual=manual)
+        case Tend() if life is not None and needs(life, now) == "warning":
+            return replace(life, warned=True)
+        case _:
+            return life
 
 
 def needs(life: Life | None, now: float) -> Literal["expiry", "warning"] | None:

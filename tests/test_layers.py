@@ -29,7 +29,7 @@ LAYERS = (
     ("gateway.attachment", "gateway.saver", "gateway.client_feed"),
     # Sessions
     ("gateway.session",),
-    ("gateway.turn", "gateway.reader", "gateway.beside"),
+    ("gateway.turn", "gateway.reader", "gateway.beside", "gateway.actor"),
     ("gateway.log", "gateway.briefing", "gateway.opening", "gateway.errands"),
     ("gateway.text", "gateway.runtime", "gateway.auth", "gateway.watchdog"),
     # What plugs in

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.actor import Delete
 from gateway.http import (
     Api,
     json_body,
@@ -23,7 +24,6 @@ from gateway.http import (
     whole_number,
 )
 from gateway.interfaces import Key, Page, Place, Said, Summary
-from gateway.session import Delete
 from protocol import records
 from protocol.codec import encode
 from protocol.errors import Refused

@@ -1,0 +1,138 @@
+"""An actor: what is left in its mailbox is done one after the other, in a task only while there is something
+to do. Whoever asks may die at any instant; nothing tears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from msgspec import Struct
+
+from protocol import lifetime
+from protocol.errors import Refused
+from protocol.session import Accepted, Command, Send
+
+from .interfaces import Key, Unavailable
+from .opening import Open
+from .runtime import Runtime
+
+__all__ = ["Actor", "Ask", "Delete", "Item", "Refresh", "unavailable"]
+
+logger = structlog.get_logger("gateway.session")
+
+
+class Refresh(Struct, frozen=True):
+    """Somebody else wrote: read it."""
+
+
+class Delete(Struct, frozen=True):
+    """End the session: every turn, then the log."""
+
+
+Ask = Command | lifetime.Command | Open | Refresh | Delete
+Answerer = Callable[[Accepted | BaseException], None]
+
+
+class Item(Struct):
+    """Something in the mailbox."""
+
+    ask: Ask
+    answer: Answerer | None
+    request_id: str | None = None
+
+
+class Actor:
+    """The mailbox of one session. Who derives from it says what is done with an item, and what after the last
+    one."""
+
+    __slots__ = ("_mailbox", "_runtime", "key", "working")
+
+    def __init__(self, runtime: Runtime, key: Key) -> None:
+        self._runtime = runtime
+        self.key = key
+        self.working = False
+        """Its task runs."""
+        self._mailbox: deque[Item] | None = None
+
+    def ask(self, ask: Ask, answer: Answerer | None = None, request_id: str | None = None) -> None:
+        """Leave something in the mailbox; a plain call. `answer` is called later with what came of it:
+        `Accepted`, or the exception (`Refused` for refusals). It may be called after the caller is gone, and
+        must not wait."""
+        if self._mailbox is None:
+            self._mailbox = deque()
+        limit = self._runtime.settings.max_asking
+        if isinstance(ask, Send) and len(self._mailbox) >= limit and answer is not None:
+            answer(Refused("overloaded", f"{limit:,} requests wait for this session already."))
+            return
+        self._mailbox.append(Item(ask, answer, request_id))
+        if not self.working:
+            self.working = True
+            self._runtime.tasks.start_now(self._work())
+
+    async def asked(self, ask: Ask, request_id: str | None = None) -> Accepted:
+        """`ask`, and wait for the answer. Cancelling the wait takes nothing back."""
+        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+
+        def answer(answered: Accepted | BaseException) -> None:
+            if future.done():
+                return
+            if isinstance(answered, BaseException):
+                future.set_exception(answered)
+            else:
+                future.set_result(answered)
+
+        self.ask(ask, answer, request_id)
+        return await future
+
+    async def _work(self) -> None:
+        """One item after the other until there are none; the actor's task."""
+        try:
+            while self._mailbox:
+                item = self._mailbox.popleft()
+                try:
+                    answered: Accepted | BaseException = await self._do(item)
+                except Refused as refusal:
+                    if refusal.session_id is None:
+                        refusal.session_id = self.key.session_id
+                    answered = refusal
+                except Unavailable:
+                    answered = unavailable(self.key, item.ask)
+                except Exception:
+                    logger.exception("session crashed", **self._whose())
+                    self._crash()
+                    answered = Refused(
+                        "internal", "A bug in the gateway; it was logged.", session_id=self.key.session_id
+                    )
+                if item.answer is not None:
+                    item.answer(answered)
+        finally:
+            self.working = False
+            self._mailbox = None
+            self._rest()
+
+    async def _do(self, item: Item) -> Accepted:
+        """Do what is asked. Raises `Refused`, `Unavailable`; anything else is a crash."""
+        raise NotImplementedError
+
+    def _crash(self) -> None:
+        """Trust nothing that was held in memory."""
+        raise NotImplementedError
+
+    def _rest(self) -> None:
+        """The mailbox is empty."""
+        raise NotImplementedError
+
+    def _whose(self) -> dict[str, str]:
+        return {"session_id": self.key.session_id, "agent": self.key.agent}
+
+
+def unavailable(key: Key, ask: Ask) -> Refused:
+    """What is answered while the store is not."""
+    return Refused(
+        "store_unavailable",
+        "The store does not answer; whether this was done is unknown. Send it again under the same turn_id.",
+        session_id=key.session_id,
+        turn_id=ask.turn_id if isinstance(ask, Send) else None,
+    )
