@@ -275,6 +275,29 @@ async def watch(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+READS = {
+    "list": "/api/agents/tok/sessions?limit=100",
+    "get": "/api/sessions/{session}?limit=20",
+    "history": "/api/sessions/s-000000/messages?limit=50",
+    "active": "/api/v1/conversations/{session}/active-session",
+    "task": "/api/v1/conversations/{session}/task-status",
+}
+
+
+async def rest_reads(run: Run, requests: int) -> Figures:
+    """REST reads of one user with 10,000 sessions, one after the other: what each takes at the server,
+    p95."""
+    dice, figures = random.Random(1), {}
+    for name, path in READS.items():
+        for _ in range(requests):
+            await run.http("GET", path.format(session=f"s-{dice.randrange(10_000):06d}"))
+        prefix = path.partition("?")[0].partition("{")[0]
+        suffix = path.partition("?")[0].rpartition("}")[2]
+        answer = await run.http("GET", f"/bench/p95?prefix={prefix}&suffix={suffix}")
+        figures[f"{name}_ms"] = float(answer)
+    return figures
+
+
 class Measure(Struct, frozen=True):
     """A measure, and the subjects it is taken of, each with its arguments (slow ones are asked for less)."""
 
@@ -307,6 +330,10 @@ MEASURES: dict[str, Measure] = {
     "99 beside a flood": Measure(beside_a_flood, {"ours": {"floods": 1}}),
     "reconnect 250": Measure(reconnect, {"ours": {"clients": 250}}),
     "reconnect 1000": Measure(reconnect, {"ours": {"clients": 1000}}),
+    "rest reads": Measure(
+        rest_reads,
+        {"ours, 10,000 sessions": {"requests": 300}, "ours, 110,000 sessions": {"requests": 300}},
+    ),
     "flood of 50, sqlite": Measure(
         flood, {"ours, sqlite": {"sessions": 50, "deltas": 4000}}, by_default=False
     ),

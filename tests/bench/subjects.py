@@ -79,6 +79,8 @@ SUBJECTS = {
     "ours": Subject("ours", Ours(batch=True), ("memory",)),
     "ours, no batch": Subject("ours", Ours(batch=False), ("memory",)),
     "ours, sqlite": Subject("ours", Ours(batch=True), ("{tmp}/bench.db",)),
+    "ours, 10,000 sessions": Subject("rest", Ours(batch=True), ("{tmp}/bench.db", "0")),
+    "ours, 110,000 sessions": Subject("rest", Ours(batch=True), ("{tmp}/bench.db", "100000")),
     "bare": Subject("bare", Bare()),
     "socketio": Subject("socketio", SocketIO()),
     "sse-starlette": Subject("sse", Bare()),

@@ -29,6 +29,14 @@ def _per_cpu(measure: str, subject: str) -> Figure:
     return Figure(measure, subject, "deltas_per_cpu_s")
 
 
+READS = {
+    "list": "list of 100",
+    "get": "get",
+    "history": "history page of 50",
+    "active": "active-session",
+    "task": "task-status",
+}
+"""Of a user with 10,000 sessions."""
 FLOOD, ONE = "flood of 50", "flood of 1"
 
 ROWS = [
@@ -116,6 +124,22 @@ ROWS = [
         Figure("reconnect 1000", "ours", "us_per_session"),
         Figure("reconnect 250", "ours", "us_per_session"),
         at_most=1.3,
+    ),
+    *(
+        row
+        for name, title in READS.items()
+        for row in (
+            Row(
+                f"REST, {title}, p95",
+                Figure("rest reads", "ours, 110,000 sessions", f"{name}_ms"),
+                at_most=5,
+            ),
+            Row(
+                "… beside 100,000 of others",
+                Figure("rest reads", "ours, 110,000 sessions", f"{name}_ms"),
+                Figure("rest reads", "ours, 10,000 sessions", f"{name}_ms"),
+            ),
+        )
     ),
     Row("50 sessions, sqlite", _per_cpu("flood of 50, sqlite", "ours, sqlite"), _per_cpu(FLOOD, "bare")),
     Row(
