@@ -44,7 +44,7 @@ MAX_REPLY = (32 << 20) + (1 << 20)
 RETRIED = ("store_unavailable", "overloaded", "draining", "rate_limited")
 """Refusals that mean: not now. The same is sent again after a while."""
 
-ATTACH, HELLO = "attach", "hello"
+ATTACH, HELLO, RENEWAL = "attach", "hello", "renewal"
 _CALM = 20.0
 """Seconds that a line must have lived for the next one to be tried at once."""
 
@@ -68,13 +68,15 @@ class Client:
     """Use it as `async with Client(url) as client`. Entering does not wait for the line.
 
     `url` is the gateway's (`http` and `ws` mean the same), `user` who speaks, if the token does not fix it.
+    `token` is one, or an async function that gets one: it is asked before each line, and again before the
+    last one ends.
     `random`, `sleep`, `clock` and `new_id` are passed in so that a test owns them.
     """
 
     def __init__(
         self,
         url: str,
-        token: str | None = None,
+        token: str | Callable[[], Awaitable[str]] | None = None,
         user: str | None = None,
         *,
         random: Callable[[], float] = random.random,
@@ -87,7 +89,8 @@ class Client:
         self.state = LineState("connecting")
         self.connected: frames.Connected | None = None
         """What the gateway said of itself, when a line was last opened."""
-        self._new_line = partial(Line, self.url, token, max_size, self._receive)
+        self._token = token
+        self._new_line = partial(Line, self.url, max_size, self._receive)
         self._user = user
         self._random = random
         self._sleep = sleep
@@ -211,16 +214,17 @@ class Client:
         while True:
             self._say(LineState("connecting", self.state.reason))
             began = self._clock()
-            self._line = self._new_line()
+            self._line = self._new_line(await self._get_token())
             self._line.put(codec.encode(frames.Hello(user_id=self._user, batch=True, ref=HELLO)))
             try:
                 closed = await self._line.run()
             finally:
-                self._open = False
+                was_open, self._open = self._open, False
                 self._refs.clear()
             for session in self._sessions.values():
                 session.lost()
-            if closed.close_code in FINAL:
+            ran_out = closed.close_code == 4401 and was_open and callable(self._token)
+            if closed.close_code in FINAL and not ran_out:
                 self._fail(closed)
                 return
             if self._clock() - began > _CALM:
@@ -228,6 +232,15 @@ class Client:
             pause = backoff.next(self._line.patience)
             self._say(LineState("waiting", closed.content, pause))
             await self._sleep(pause)
+
+    async def _get_token(self) -> str | None:
+        return await self._token() if callable(self._token) else self._token
+
+    async def _renew_token(self) -> None:
+        """The gateway takes the present one for a minute more only."""
+        line = self._line
+        if callable(self._token):
+            line.put(codec.encode(frames.Hello(token=await self._token(), ref=RENEWAL)))
 
     def _say(self, state: LineState) -> None:
         self.state = state
@@ -260,7 +273,10 @@ class Client:
                 self._refused(frame)
             case frames.Goaway():
                 self._line.goaway = frame
-            case frames.Pong() | frames.Token() | frames.CommandResult():
+            case frames.Token():
+                assert self._tasks is not None
+                self._tasks.start_soon(self._renew_token)
+            case frames.Pong() | frames.CommandResult():
                 pass
             case _:
                 session = self._sessions.get(frame.session_id or "")

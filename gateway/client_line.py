@@ -83,7 +83,9 @@ class Backoff:
 class Line:
     """One WebSocket. `receive` is called with each frame, and may raise `LineClosed` to end it."""
 
-    def __init__(self, url: str, token: str | None, max_size: int, receive: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, url: str, max_size: int, receive: Callable[[bytes], None], token: str | None = None
+    ) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._max_size = max_size

@@ -969,3 +969,46 @@ async def test_a_turn_that_nobody_iterates_is_still_there_to_be_iterated() -> No
         seen = await collect(turn)
         assert shown(seen) == "tok " * 1000
         assert kinds(seen) == ["Message", "TextDelta", "Response"]
+
+
+class Tokens:
+    """A function that gets a token: a new one every time."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    async def __call__(self) -> str:
+        self.given += 1
+        return f"token-{self.given}"
+
+
+async def test_a_token_that_ends_soon_is_replaced_on_the_same_line() -> None:
+    async with playing() as gateway, client(gateway.url, Tokens()):
+        line = await gateway.line()
+        assert line.socket.request is not None
+        assert line.socket.request.headers["Authorization"] == "Bearer token-1"
+        await line.greet()
+        await line.say(frames.Token(99.0))
+        assert (await line.hear(frames.Hello)).token == "token-2"
+
+
+async def test_a_line_whose_token_ran_out_is_followed_by_one_with_a_new_token() -> None:
+    async with playing() as gateway, client(gateway.url, Tokens()):
+        line = await gateway.line()
+        await line.greet()
+        await line.socket.close(4401)
+        again = await gateway.line()
+        assert again.socket.request is not None
+        assert again.socket.request.headers["Authorization"] == "Bearer token-2"
+
+
+@pytest.mark.parametrize(("token", "greeted"), [(Tokens(), False), ("fixed", True)])
+async def test_a_token_that_was_never_good_or_cannot_be_renewed_is_the_end(token: Any, greeted: bool) -> None:
+    async with playing() as gateway, client(gateway.url, token) as c:
+        line = await gateway.line()
+        if greeted:
+            await line.greet()
+            await state(c, "connected")
+        await line.socket.close(4401)
+        await state(c, "closed")
+        assert gateway.knocks == 1
