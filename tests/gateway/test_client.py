@@ -983,7 +983,7 @@ class Tokens:
 
 
 async def test_a_token_that_ends_soon_is_replaced_on_the_same_line() -> None:
-    async with playing() as gateway, client(gateway.url, Tokens()):
+    async with playing() as gateway, client(gateway.url, token=Tokens()):
         line = await gateway.line()
         assert line.socket.request is not None
         assert line.socket.request.headers["Authorization"] == "Bearer token-1"
@@ -993,7 +993,7 @@ async def test_a_token_that_ends_soon_is_replaced_on_the_same_line() -> None:
 
 
 async def test_a_line_whose_token_ran_out_is_followed_by_one_with_a_new_token() -> None:
-    async with playing() as gateway, client(gateway.url, Tokens()):
+    async with playing() as gateway, client(gateway.url, token=Tokens()):
         line = await gateway.line()
         await line.greet()
         await line.socket.close(4401)
@@ -1004,7 +1004,7 @@ async def test_a_line_whose_token_ran_out_is_followed_by_one_with_a_new_token() 
 
 @pytest.mark.parametrize(("token", "greeted"), [(Tokens(), False), ("fixed", True)])
 async def test_a_token_that_was_never_good_or_cannot_be_renewed_is_the_end(token: Any, greeted: bool) -> None:
-    async with playing() as gateway, client(gateway.url, token) as c:
+    async with playing() as gateway, client(gateway.url, token=token) as c:
         line = await gateway.line()
         if greeted:
             await line.greet()
