@@ -144,8 +144,7 @@ class Session(Actor):
     @property
     def overdue(self) -> bool:
         """Its time is over, and no turn keeps it."""
-        life = None if self.info is None else self.info.life
-        return lifetime.is_over(life, self._runtime.now()) and self.state.running is None
+        return self._is_over and self.state.running is None
 
     @property
     def idle(self) -> bool:
@@ -358,8 +357,9 @@ class Session(Actor):
 
     def _wake(self, loaded: Loaded) -> None:
         log = self.log
-        if log.ended is not None or (log.readers and log.epoch != loaded.head.epoch):
+        if log.readers and log.ended is None and log.epoch != loaded.head.epoch:
             log.end("closed", codec.encode(notice_of_end(self.key.session_id, "closed", None)))
+        if log.ended is not None:
             log = self.log = Log(self.key.session_id, self.key.agent)
         self.head = loaded.head
         self._know(loaded.info)
