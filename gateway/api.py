@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -16,11 +16,15 @@ from protocol.session import Accepted, Cancel, Command, Send
 
 from .auth import Identity, authenticate, credentials, identify
 from .briefing import shared_state
-from .interfaces import Authenticator, Info, Key, Summary
+from .interfaces import Authenticator, Info, Key, Place, Summary
+from .knock import Knock
 from .opening import CREATE, expired
 from .supervisor import Supervisor
 
 __all__ = ["Api"]
+
+_PAGE = 1000
+"""Sessions read at once where most may have to be left out."""
 
 
 class Api:
@@ -31,17 +35,37 @@ class Api:
         self.authenticator = authenticator
         self.runtime = supervisor.runtime
         self.settings = supervisor.runtime.settings
+        self.knock = Knock(self.settings)
+
+    def token(
+        self, headers: Mapping[str, str], query: Mapping[str, str], *, of_line: bool = False
+    ) -> str | None:
+        """What is to prove who calls. Of what opens a line (an upgrade, an event stream) that may be in the
+        query, where it is allowed: browsers let nobody set the headers of these."""
+        found = credentials(headers)
+        if found is None and of_line and self.settings.allow_query_token:
+            found = query.get("token") or None
+        return found
 
     async def identity(
-        self, headers: Mapping[str, str], query: Mapping[str, str], user: str | None = None
+        self,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        user: str | None = None,
+        *,
+        of_line: bool = False,
     ) -> Identity:
         """Who makes this request, and for which user. Raises `Refused`."""
-        caller = await authenticate(self.authenticator, credentials(headers), headers)
-        return identify(caller, user or headers.get("x-user-id") or query.get("user_id"))
+        token = self.token(headers, query, of_line=of_line)
+        caller = await authenticate(self.authenticator, token, headers)
+        named = headers.get("x-user-id") or query.get("user_id") if user is None else user
+        return identify(caller, named)
 
-    async def caller(self, request: HTTPConnection, user: str | None = None) -> Identity:
+    async def caller(
+        self, request: HTTPConnection, user: str | None = None, *, of_line: bool = False
+    ) -> Identity:
         """`identity`, of a Starlette request; `user` is whom its path or its body names. Raises `Refused`."""
-        return await self.identity(request.headers, request.query_params, user)
+        return await self.identity(request.headers, request.query_params, user, of_line=of_line)
 
     def agent(self, name: str, identity: Identity | None = None) -> str:
         """`name`, if there is an agent of that name and the caller may use it. Raises `Refused`."""
@@ -49,6 +73,40 @@ class Api:
         if check_agent_name(name) not in self.runtime.agents or not allowed:
             raise Refused("agent_not_found", f"There is no agent {name!r}.")
         return name
+
+    # ── What the caller may see ──────────────────────────────────────────────────────────────────────────
+
+    async def active(self, identity: Identity, agent: str) -> Key | None:
+        """The caller's active session with that agent, if there is one that it may see."""
+        key = await self.runtime.store.active(agent, identity.user)
+        return key if key is not None and identity.may_touch(key) else None
+
+    async def by_label(self, identity: Identity, agent: str, label: str) -> Key | None:
+        """The newest session of that name, if the caller may see it."""
+        key = await self.runtime.store.by_label(agent, identity.user, label)
+        return key if key is not None and identity.may_touch(key) else None
+
+    async def sessions(
+        self, identity: Identity, agent: str | None, limit: int, before: Place | None = None
+    ) -> list[Summary]:
+        """The sessions of the caller's user (and that agent) that it may see, as `Store.sessions` lists
+        them."""
+
+        async def read(limit: int, place: Place | None) -> list[Summary]:
+            return await self.runtime.store.sessions(agent, identity.user, limit, place)
+
+        return await _seen(identity, read, lambda info: info.created_at, limit, before)
+
+    async def by_update(
+        self, identity: Identity, agent: str, limit: int, after: Place | None = None
+    ) -> list[Summary]:
+        """The sessions of the caller's user with that agent that it may see, as `Store.by_update` lists
+        them."""
+
+        async def read(limit: int, place: Place | None) -> list[Summary]:
+            return await self.runtime.store.by_update(agent, identity.user, limit, place)
+
+        return await _seen(identity, read, lambda info: info.updated_at, limit, after)
 
     # ── What is asked of sessions ────────────────────────────────────────────────────────────────────────
 
@@ -84,6 +142,7 @@ class Api:
         came beside its text, `state_delta` is what it sets in the session's state. Raises `Refused`."""
         if self.runtime.draining:
             raise Refused("draining", "The gateway stops; send it again to the next one.")
+        self.supervisor.usage.message(key.user)
         command = Send(
             turn_id=message.turn_id or self.runtime.new_id(),
             content=message.content,
@@ -103,3 +162,24 @@ class Api:
         """Stop that turn, or the one that runs; `turn_id` of the answer is None if none did. Raises
         `Refused`."""
         return frames.Ok(ref, key.session_id, (await self.ask(key, Cancel(turn_id))).turn_id)
+
+
+async def _seen(
+    identity: Identity,
+    read: Callable[[int, Place | None], Awaitable[list[Summary]]],
+    time_of: Callable[[Info], float],
+    limit: int,
+    place: Place | None,
+) -> list[Summary]:
+    """The first `limit` sessions from `place` on that the caller may see: what it may not see makes no page
+    shorter. `time_of` is what the list is sorted by."""
+    if identity.agents is None and identity.sessions is None:
+        return await read(limit, place)
+    seen: list[Summary] = []
+    while len(seen) < limit:
+        page = await read(_PAGE, place)
+        seen += [summary for summary in page if identity.may_touch(summary.info.key)]
+        if len(page) < _PAGE:
+            break
+        place = Place(time_of(page[-1].info), *page[-1].info.key)
+    return seen[:limit]

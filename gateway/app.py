@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from time import time
 from typing import Any
 
 import structlog
@@ -12,15 +14,32 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
+from protocol.components import Json
 from protocol.errors import Refused, code_of_status
 from protocol.lifetime import Tiers
 
+from .addresses import caller_at
 from .api import Api
-from .endpoints import agents, frames, messages, operations, pages, sessions, sse
+from .endpoints import (
+    agents,
+    conversations,
+    descriptions,
+    frames,
+    messages,
+    operations,
+    pages,
+    runs,
+    sessions,
+    sse,
+)
 from .endpoints.websocket import Receive, Send, refuse, websocket
-from .http import check_origin, error_response, headers_of, refusal_of, request_id
+from .forwarded import Scope, peer_of
+from .http import error_response, headers_of, refusal_of, request_id
 from .interfaces import Agent, Authenticator, NoSession, Store, Unavailable
+from .limits import Usage
+from .openapi import openapi
 from .runtime import Runtime
 from .settings import Settings
 from .supervisor import Supervisor
@@ -30,7 +49,7 @@ __all__ = ["Gateway", "gateway_app"]
 
 logger = structlog.get_logger("gateway.http")
 
-_ENDPOINTS = (pages, sse, frames, agents, messages, sessions, operations)
+_ENDPOINTS = (pages, descriptions, sse, frames, agents, messages, sessions, conversations, runs, operations)
 _SHAPES = tuple((one.PATHS, one.error_response) for one in _ENDPOINTS if hasattr(one, "PATHS"))
 """How errors look under which paths, where that is not the native shape."""
 _AGENT_SOCKET = re.compile(r"/api/agents/([^/]+)/ws/?")
@@ -55,10 +74,22 @@ class Gateway:
             },
         )
 
+        self._http.state.openapi = lambda: self.openapi
+
     @property
     def supervisor(self) -> Supervisor:
         """The live sessions and lines."""
         return self._api.supervisor
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """What answers HTTP requests, by path."""
+        return self._http.routes
+
+    @cached_property
+    def openapi(self) -> Json:
+        """The HTTP API as an OpenAPI 3.1 document."""
+        return openapi(self.routes, _SHAPES)
 
     @asynccontextmanager
     async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
@@ -67,6 +98,8 @@ class Gateway:
         async with AsyncExitStack() as stack:
             for agent in self._api.runtime.agents.values():
                 stack.push_async_callback(agent.aclose)
+            if (aclose := getattr(self._api.authenticator, "aclose", None)) is not None:
+                stack.push_async_callback(aclose)
             await stack.enter_async_context(self.supervisor.running())
             stack.enter_context(Watchdog(self._api.runtime.metrics).watching())
             self._running = True
@@ -87,16 +120,40 @@ class Gateway:
             raise RuntimeError(
                 "The gateway is not running: give its lifespan to the app that mounts it, as lifespan=."
             )
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "websocket":
-            await self._request(scope, receive, send)
-        elif path.rstrip("/") == "/ws":
-            await websocket(self._api, scope, receive, send, None)
-        elif bound := _AGENT_SOCKET.fullmatch(path):
-            await websocket(self._api, scope, receive, send, bound[1])
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
         else:
-            missing = Refused("not_found", "There is no WebSocket here; see /ws.")
-            await refuse(missing, scope, receive, send)
+            await self._request(scope, receive, send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            scope, caller = self._let_in(scope)
+        except Refused as refusal:
+            await refuse(refusal, scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            if path.rstrip("/") == "/ws":
+                await websocket(self._api, scope, receive, send, None)
+            elif bound := _AGENT_SOCKET.fullmatch(path):
+                await websocket(self._api, scope, receive, send, bound[1])
+            else:
+                missing = Refused("not_found", "There is no WebSocket here; see /ws.")
+                await refuse(missing, scope, receive, send)
+        finally:
+            self.supervisor.usage.went(caller)
+
+    def _let_in(self, scope: Scope) -> tuple[Scope, str | None]:
+        """The scope as the client caused it, and as whom the client counts until it `went`. Raises
+        `Refused`."""
+        try:
+            scope = self._api.knock.arrived(scope)
+            caller = caller_at(peer_of(scope))
+            self.supervisor.usage.came(caller)
+        except Refused as refusal:
+            self._api.runtime.metrics.refused(refusal.code)
+            raise
+        return scope, caller
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -118,19 +175,35 @@ class Gateway:
         # By the path, before anything is asked: whatever is refused is refused in the words of that surface.
         shape = next((respond for paths, respond in _SHAPES if paths.fullmatch(path)), error_response)
         scope.setdefault("state", {}).update(request_id=made, shape=shape)
+        always = [(b"x-request-id", made.encode()), *self._api.knock.cors(headers)]
 
-        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+        async def answer(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", made.encode())]
+                message["headers"] = [*message.get("headers", ()), *always]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=made):
             try:
-                check_origin(headers, self._api.settings.allow_hosts, changes=scope["method"] not in _SAFE)
+                scope, caller = self._let_in(scope)
             except Refused as refusal:
-                await shape(refusal)(scope, receive, send_with_id)
+                await shape(refusal)(scope, receive, answer)
                 return
-            await self._http(scope, receive, send_with_id)
+            try:
+                await (self._at_the_door(scope) or self._http)(scope, receive, answer)
+            finally:
+                self.supervisor.usage.went(caller)
+
+    def _at_the_door(self, scope: Scope) -> Response | None:
+        """What is answered to web pages that only ask whether they may ask, or may not."""
+        headers, method, knock = headers_of(scope), scope["method"], self._api.knock
+        try:
+            if (allowed := knock.preflight(method, headers)) is not None:
+                return Response(status_code=204, headers=allowed)
+            knock.check_origin(headers, changes=method not in _SAFE)
+        except Refused as refusal:
+            response: Response = scope["state"]["shape"](refusal)
+            return response
+        return None
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -162,9 +235,12 @@ def gateway_app(
     store: Store,
     authenticator: Authenticator | None = None,
     tiers: Tiers | None = None,
+    now: Callable[[], float] = time,
 ) -> Gateway:
-    """The gateway as an ASGI app. The first agent is the default one; `tiers` say how long sessions live."""
+    """The gateway as an ASGI app. The first agent is the default one; without an `authenticator` it lets
+    everybody in; `tiers` say how long sessions live; `now` is Unix seconds."""
     if not agents:
         raise ValueError("A gateway needs at least one agent.")
-    runtime = Runtime(settings or Settings(), agents, store, tiers=tiers)
-    return Gateway(Api(Supervisor(runtime, next(iter(agents))), authenticator))
+    runtime = Runtime(settings or Settings(), agents, store, tiers=tiers, now=now)
+    usage = Usage(runtime.settings, known_users=authenticator is not None)
+    return Gateway(Api(Supervisor(runtime, next(iter(agents)), usage), authenticator))

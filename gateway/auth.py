@@ -10,7 +10,7 @@ from protocol.ids import check_user_id
 
 from .interfaces import Authenticator, Caller, Key
 
-__all__ = ["DEFAULT_USER", "Identity", "authenticate", "credentials", "identify", "require_service"]
+__all__ = ["DEFAULT_USER", "Identity", "authenticate", "credentials", "identify", "renew", "require_service"]
 
 DEFAULT_USER = "user"
 
@@ -34,8 +34,12 @@ class Identity(NamedTuple):
         return self.agents is None or agent in self.agents
 
     def may_touch(self, key: Key) -> bool:
-        """May it know of that session? Whose it is was decided when it was looked up."""
-        return self.may_use(key.agent) and (self.sessions is None or key.session_id in self.sessions)
+        """May it know of that session?"""
+        return (
+            (self.everyone or key.user == self.user)
+            and self.may_use(key.agent)
+            and (self.sessions is None or key.session_id in self.sessions)
+        )
 
 
 async def authenticate(
@@ -57,6 +61,14 @@ def identify(caller: Caller, named: str | None) -> Identity:
     if named not in (None, caller.user):
         raise Refused("forbidden", "These credentials are another user's.")
     return Identity(caller.user, False, *rights)
+
+
+def renew(present: Identity, caller: Caller) -> Identity:
+    """What becomes of a line's identity that shows new credentials: it has their rights and no others, and is
+    of the same user. Raises `Refused('forbidden')`."""
+    if caller.user not in (None, present.user):
+        raise Refused("forbidden", "This token is another user's; open a new line.")
+    return identify(caller, present.user)._replace(everyone=present.everyone and caller.user is None)
 
 
 def require_service(identity: Identity) -> None:

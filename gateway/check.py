@@ -1,21 +1,22 @@
-"""`gateway check`: what is set, where each setting came from, and whether store and agents would work."""
+"""`gateway check`: what is set, where each setting came from, and whether keys, store and agents would do."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from time import time
+from typing import Protocol, runtime_checkable
 
-from .interfaces import Agent, AgentError, StoreError
+from .interfaces import AgentError, StoreError
 from .load import BadSpec, load_agents
-from .run import CannotStart, load_store, say_bad_spec
+from .parts import CannotStart, load_door, load_store, say_bad_spec
 from .runtime import new_id
 from .settings import OPTIONS, Settings
 
 __all__ = ["check"]
 
 _PATIENCE = 15.0
-"""Seconds that an agent may take to say whether it is well."""
+"""Seconds that an agent, or whoever has the keys, may take to say whether it is well."""
 
 
 async def check(
@@ -28,8 +29,9 @@ async def check(
         if name.startswith("GATEWAY_"):
             say(f"{name} is none of these settings, and does nothing.")
     say("")
+    door_is_well = await _check_door(settings, say)
     store_is_well = await _check_store(settings, say)
-    return await _check_agents(settings, say) and store_is_well
+    return await _check_agents(settings, say) and store_is_well and door_is_well
 
 
 _VARIABLES = {option.variable for option in OPTIONS.values()} | {"GATEWAY_TOKEN"}
@@ -40,6 +42,22 @@ def _table(settings: Settings, origins: Mapping[str, str]) -> list[str]:
     wide = max(map(len, shown))
     wider = min(40, max(map(len, shown.values())))
     return [f"{name:{wide}}  {value:{wider}}  {origins[name]}" for name, value in shown.items()]
+
+
+async def _check_door(settings: Settings, say: Callable[[str], None]) -> bool:
+    """Could callers be told from one another?"""
+    try:
+        door = load_door(settings)
+    except CannotStart as error:
+        say(str(error))
+        return False
+    if door is None:
+        say("callers: everybody who can reach the address")
+        return True
+    if not isinstance(door, Part):
+        say(f"callers: whom {settings.authenticator} lets in")
+        return True
+    return await _check_part("callers", door, say)
 
 
 async def _check_store(settings: Settings, say: Callable[[str], None]) -> bool:
@@ -68,13 +86,22 @@ async def _check_agents(settings: Settings, say: Callable[[str], None]) -> bool:
     except BadSpec as error:
         say(say_bad_spec(error))
         return False
-    return all([await _check_agent(name, agent, say) for name, agent in agents.items()])
+    return all([await _check_part(f"agent {name}", agent, say) for name, agent in agents.items()])
 
 
-async def _check_agent(name: str, agent: Agent, say: Callable[[str], None]) -> bool:
+@runtime_checkable
+class Part(Protocol):
+    """What can say how it is."""
+
+    async def check(self) -> str: ...
+
+    async def aclose(self) -> None: ...
+
+
+async def _check_part(name: str, part: Part, say: Callable[[str], None]) -> bool:
     try:
         async with asyncio.timeout(_PATIENCE):
-            answer = await agent.check()
+            answer = await part.check()
     except TimeoutError:
         answer, well = f"no answer within {_PATIENCE:g} s", False
     except AgentError as error:
@@ -84,6 +111,6 @@ async def _check_agent(name: str, agent: Agent, say: Callable[[str], None]) -> b
     else:
         well = True
     finally:
-        await agent.aclose()
-    say(f"agent {name}: {'well' if well else 'not well'}: {answer}")
+        await part.aclose()
+    say(f"{name}: {'well' if well else 'not well'}: {answer}")
     return well

@@ -1,4 +1,4 @@
-"""The command line: `gateway serve · chat · schema · check`."""
+"""The command line: `gateway serve · chat · token · schema · check`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from protocol import schema as protocol_schema
+from protocol.errors import Refused
+from protocol.ids import check_agent_name, check_session_id
 
 from . import __version__
 from .chat import chat as chat_in_terminal
 from .check import check as check_everything
 from .logs import configure_logs
-from .run import CannotStart, run
+from .parts import CannotStart
+from .run import run
 from .settings import OPTIONS, BadSetting, Settings, load
 
 __all__ = ["main"]
@@ -47,7 +51,8 @@ def _settings_flags(command: Command) -> Command:
                 option.about.flag,
                 option.name,
                 multiple=option.kind is tuple,
-                metavar="|".join(option.choices) or "TEXT",
+                is_flag=option.kind is bool,
+                metavar=None if option.kind is bool else "|".join(option.choices) or "TEXT",
                 help=f"{option.about.what} [{option.variable}]",
             )(command)
     return command
@@ -96,6 +101,52 @@ def chat(url: str, agent: str | None, session: str | None, user: str | None, tok
         allowed = "ws:// or wss:// (or http:// or https://) and a host"
         raise Refusal(f"--url is {url!r}; allowed is {allowed}.")
     asyncio.run(chat_in_terminal(url, agent, session, user, token))
+
+
+@main.command()
+@click.option("--user", required=True, help="Whose token: the user that its bearer is.")
+@click.option("--ttl", default="1h", show_default=True, help="How long it counts: 90s, 15m, 1h, 7d.")
+@click.option("--agent", "agents", multiple=True, help="Only this agent; may be repeated.")
+@click.option("--session", "sessions", multiple=True, help="Only the session with this id; may be repeated.")
+def token(user: str, ttl: str, agents: tuple[str, ...], sessions: tuple[str, ...]) -> None:
+    """Make a token for a user, for development.
+
+    It is signed with GATEWAY_JWT_SECRET, the secret of the gateway that is to take it, and names that one's
+    GATEWAY_JWT_AUDIENCE and GATEWAY_JWT_ISSUER.
+    """
+    settings, _ = _load({})
+    if settings.jwt_secret is None:
+        raise Refusal(
+            "GATEWAY_JWT_SECRET is not set: a token is signed with the secret that the gateway was started "
+            "with; at least 32 bytes, for example from `openssl rand -hex 32`."
+        )
+    from .keys import BadKey, secret_key  # here: what reads and makes tokens takes 0.1 s
+    from .tokens import mint
+
+    try:
+        click.echo(
+            mint(
+                secret_key(settings.jwt_secret),
+                user,
+                time.time() + _seconds(ttl),
+                agents=map(check_agent_name, agents),
+                sessions=map(check_session_id, sessions),
+                audience=settings.jwt_audience,
+                issuer=settings.jwt_issuer,
+            )
+        )
+    except BadKey as error:
+        raise Refusal(f"GATEWAY_JWT_SECRET is of no use: {error}.") from error
+    except Refused as error:
+        raise Refusal(error.content) from error
+
+
+def _seconds(ttl: str) -> int:
+    """How long that is: a number and its unit."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", ttl)
+    if found is None:
+        raise Refusal(f"--ttl is {ttl!r}; allowed is a number of s, m, h or d, like 90s or 1h.")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
 
 
 @main.command()

@@ -24,6 +24,7 @@ from .attachment import Attachment, Round
 from .auth import Identity
 from .errands import Answer, Errands, as_refusal
 from .interfaces import Key, NoSession, Transport, Unavailable
+from .limits import Meter
 from .opening import CREATE, Create, no_session
 from .session import Session
 from .supervisor import Supervisor
@@ -39,6 +40,8 @@ SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
 
 COMMANDS = ("new", "stop")
 
+_NOTICE = 60.0
+"""Seconds before the end of its token at which a client is told."""
 _FETCH_AGAIN = 0.5
 """Seconds until a page that the store could not give is asked for again."""
 
@@ -48,12 +51,15 @@ class Connection:
     `room` when it is `full`, and calls `leave` when the line is gone."""
 
     __slots__ = (
+        "_announced",
         "_attachments",
         "_errands",
         "_greeting",
         "_heard",
         "_heartbeat",
         "_limits",
+        "_meter",
+        "_over",
         "_supervisor",
         "_transport",
         "_typing",
@@ -76,6 +82,8 @@ class Connection:
         pace: float = 0.0,
     ) -> None:
         runtime = supervisor.runtime
+        supervisor.usage.opened(identity)
+        self._meter = Meter(supervisor.usage)
         self._supervisor = supervisor
         self._transport = transport
         self._greeting = greeting
@@ -85,6 +93,8 @@ class Connection:
         self._errands = Errands(runtime.tasks, self._writer.make_room)
         self._typing: set[Session] | None = None
         self._heard = False
+        self._announced: float | None = None
+        self._over = False
         self._heartbeat = runtime.settings.heartbeat if heartbeat is None else heartbeat
         self.connection_id = runtime.new_id()
         self.identity = identity
@@ -139,12 +149,34 @@ class Connection:
         refusal.session_id = refusal.session_id or session_id
         self._supervisor.runtime.metrics.refused(refusal.code)
         self.put(codec.error_frame(refusal))
+        if refusal.status == 429 and self._meter.refused(refusal) and not self._over:
+            logger.warning("client goes on though it is refused", connection_id=self.connection_id)
+            self._end(4429, "Too much, for a minute without a pause.")
+
+    def _end(self, code: int, reason: str) -> None:
+        """Take nothing more, and close the line when all is said."""
+        self._over = True
+        self._supervisor.runtime.tasks.start_soon(self.close, code, reason)
 
     def tick(self, now: float) -> None:
         """The wheel turned."""
         if self._writer.tick(now, self._heartbeat):
             logger.warning("client takes nothing", connection_id=self.connection_id)
             self._supervisor.runtime.tasks.start_soon(self.close, 1013, "The line was stuck.")
+        self._mind_token()
+
+    def _mind_token(self) -> None:
+        """Say once that the token ends soon; close the line when it has."""
+        ends = self.identity.expires_at
+        if ends is None or self._over:
+            return
+        left = ends - self._supervisor.runtime.now()
+        if left <= 0:
+            self.refuse(Refused("token_expired", "The token is over; come back with a new one."))
+            self._end(4401, "The token is over.")
+        elif left <= _NOTICE and self._announced != ends:
+            self._announced = ends
+            self.put(frames.Token(ends))
 
     def goaway(self, reason: str, reconnect_after_ms: int) -> None:
         """Tell the client that this line will be closed."""
@@ -163,6 +195,7 @@ class Connection:
         self.left = True
         self._errands.stop()
         self._supervisor.lines.pop(self.connection_id, None)
+        self._supervisor.usage.closed(self.identity)
         self._writer.stop()
         for attachment in [*self._attachments.values()]:
             self._drop(attachment)
@@ -206,16 +239,26 @@ class Connection:
 
     def receive(self, data: str | bytes) -> None:
         """One message of the client. A plain call; what it answers, it leaves with the writer."""
+        if self._over:
+            return
         self._supervisor.runtime.metrics.frames_received += 1
+        too_much = self._meter.take(len(data))
         try:
             frame = codec.decode_client_frame(data, self._limits, lenient=self.agent is not None)
         except Refused as refusal:
-            self.refuse(refusal)
+            self.refuse(too_much or refusal, refusal.ref)
         else:
-            self.take(frame)
+            if too_much is None:
+                self.take(frame)
+            else:
+                self._reply(frame, too_much)
 
     def take(self, frame: frames.ClientFrame) -> None:
         """Do what the frame says, and tell the client what came of it."""
+        if not isinstance(frame, frames.Hello):  # which may bring a new one in the last moment
+            self._mind_token()
+        if self._over:
+            return
         first, self._heard = not self._heard, True
         reply = partial(self._reply, frame)
         match frame:
@@ -248,9 +291,14 @@ class Connection:
                 return
         self._errands.add(partial(self._find_and_ask, frame, reply), reply)
 
-    def _followed(self, session_id: str, agent: str | None) -> Attachment | None:
+    def _followed(
+        self, session_id: str, agent: str | None, identity: Identity | None = None
+    ) -> Attachment | None:
+        """What it follows under that id, and the caller may touch; None if that is nothing."""
         attachment = self._attachments.get(session_id)
         if attachment is None or attachment.log.ended is not None:
+            return None
+        if not (identity or self.identity).may_touch(attachment.session.key):
             return None
         if agent is not None and agent != attachment.log.agent:
             raise Refused(
@@ -264,6 +312,11 @@ class Connection:
             case frames.Send():
                 if self._supervisor.runtime.draining:
                     reply(Refused("draining", "The gateway stops; send it again after reconnecting."))
+                    return
+                try:
+                    self._supervisor.usage.message(session.key.user)
+                except Refused as refusal:
+                    reply(refusal)
                     return
                 command = Send(
                     turn_id=frame.turn_id or self._supervisor.runtime.new_id(),
@@ -311,11 +364,24 @@ class Connection:
         if hello.user_id is not None and hello.user_id != identity.user:
             if not (first and identity.everyone):
                 raise Refused("forbidden", "This line is another user's; open a new one.")
-            identity = Identity(hello.user_id, False, identity.expires_at)
-        self.identity = identity
+            identity = identity._replace(user=hello.user_id, everyone=False)
+        self._become(identity)
         if hello.batch is not None:
             self._transport.batch = hello.batch
         self.greet(hello.ref)
+
+    def _become(self, identity: Identity) -> None:
+        """Have these rights from now on: what they do not reach looks as if it were not there. Raises
+        `Refused`, and `ConnectionError` if the line went while they were asked for."""
+        if self.left:
+            raise ConnectionError
+        self._supervisor.usage.moved(self.identity, identity)
+        self.identity = identity
+        for attachment in [*self._attachments.values()]:
+            key = attachment.session.key
+            if not identity.may_touch(key):
+                self._drop(attachment)
+                self.refuse(no_session(NoSession()), session_id=key.session_id)
 
     async def _attach(self, attach: frames.Attach) -> None:
         ok = frames.Ok(attach.ref)
@@ -423,12 +489,13 @@ class Connection:
         self._errands.add(errand, settle)
         await joined
 
-    async def resolve(self, session_id: str, agent: str | None) -> Key:
-        """Which session a frame of this line means. Raises `Refused`."""
-        attachment = self._followed(session_id, agent)
+    async def resolve(self, session_id: str, agent: str | None, identity: Identity | None = None) -> Key:
+        """Which session a frame of this line means, or a request that names it; `identity` is who makes that.
+        Raises `Refused`."""
+        attachment = self._followed(session_id, agent, identity)
         if attachment is not None:
             return attachment.session.key
-        return await self._supervisor.resolve(self.identity, session_id, agent, self.agent)
+        return await self._supervisor.resolve(identity or self.identity, session_id, agent, self.agent)
 
     async def _active(self, agent: str | None) -> Key:
         return await self._supervisor.active(self.identity, agent or self.agent)

@@ -1,4 +1,4 @@
-"""What the HTTP endpoints share: who may knock, request ids, bodies, what is asked of sessions, error shapes,
+"""What the HTTP endpoints share: request ids, bodies, what is asked of sessions, error shapes,
 paging."""
 
 from __future__ import annotations
@@ -6,8 +6,9 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
-from typing import Any
+from functools import cache, partial
+from math import isfinite
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from protocol.codec import encode
+from protocol.diagnose import explain, malformed
 from protocol.errors import Refused
 
 from .api import Api
@@ -24,8 +26,14 @@ from .interfaces import NoSession, Unavailable
 from .opening import expired
 
 __all__ = [
+    "OF_MESSAGE",
+    "OF_SESSION",
+    "OF_TURN",
     "Api",
-    "check_origin",
+    "Endpoint",
+    "Operation",
+    "Path",
+    "described",
     "error_body",
     "error_response",
     "flag",
@@ -33,10 +41,13 @@ __all__ = [
     "json_body",
     "json_response",
     "opaque",
+    "operation_of",
     "optional_body",
     "query_of",
     "raw_body",
+    "read_body",
     "read_opaque",
+    "read_query",
     "refusal_of",
     "request_id",
     "retry_headers",
@@ -48,57 +59,86 @@ Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 """What answers a request: its answer is itself an ASGI app, a `Response` mostly."""
 
 
-# ── Who may knock ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def check_origin(headers: Mapping[str, str], allowed_hosts: tuple[str, ...], *, changes: bool) -> None:
-    """No web page may talk to a gateway on somebody's machine.
-
-    `Host` must be loopback or allowed (a page whose name was rebound to 127.0.0.1 names itself there); what
-    changes something, and every socket, needs the same origin or none. Raises `Refused('forbidden')`.
-    """
-    host = headers.get("host", "")
-    name = host_name(host)
-    if not (is_loopback(name) or name in allowed_hosts or "*" in allowed_hosts):
-        raise Refused(
-            "forbidden", f"This gateway does not answer to the host {name[:80]!r}; see --allow-host."
-        )
-    origin = headers.get("origin")
-    if not changes:
-        return
-    if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        raise Refused("forbidden", f"Pages of {origin[:80]} may not talk to this gateway.")
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        # A picture or a link of another page's is fetched without an Origin.
-        raise Refused("forbidden", "Pages of another origin may not talk to this gateway.")
-
-
-def host_name(host: str) -> str:
-    """The name in a `Host` header, without its port, in lower case."""
-    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host.strip().lower())
-    return match[1].strip("[]") if match else ""
-
-
-def is_loopback(name: str) -> bool:
-    """Does this name or address mean the machine itself?"""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
 # ── Requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def route(path: str, **endpoints: Endpoint) -> Route:
-    """One path, and what answers each method: `route("/things", GET=list_things, POST=add_thing)`."""
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of an endpoint in the description of the API."""
 
-    async def endpoint(request: Request) -> ASGIApp:
-        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+    summary: str
+    """One sentence."""
+    path: Mapping[str, Any] = {}
+    """The types of the path's parameters whose names say something else elsewhere."""
+    query: type[msgspec.Struct] | None = None
+    """Its fields are the query's parameters."""
+    body: Any = None
+    """The type of the request's body; None: it has none."""
+    body_media: str = "application/json"
+    optional: bool = False
+    """The body may be left out."""
+    answer: Any = None
+    """The type of the answer's body, or of each event of a stream; a tuple of types: any of them."""
+    status: int = 200
+    media: str = "application/json"
+    also: Mapping[int, Any] = {}
+    """Types of the answer under other statuses, that are no errors."""
+    errors: tuple[str, ...] = ()
+    """Codes of its own: those that every endpoint of its kind may answer are known."""
+    public: bool = False
+    """It needs no credentials."""
 
-    return Route(path, endpoint, methods=[*endpoints])
+
+OF_SESSION = ("session_not_found", "session_ambiguous", "session_expired")
+"""The errors of whatever is asked of a session that its id names."""
+OF_MESSAGE = (
+    *("message_too_large", "session_closed", "session_busy", "turn_conflict", "turn_not_found"),
+    *("queue_full", "too_many_sessions", "overloaded", "draining"),
+)
+"""The errors of a message, beside those of its session."""
+OF_TURN = (
+    *("agent_failed", "answer_too_large", "agent_unavailable", "upstream_truncated"),
+    *("agent_timeout", "agent_stalled", "turn_deadline", "turn_interrupted"),
+)
+"""How turns fail."""
+
+F = TypeVar("F", bound=Callable[..., Awaitable[ASGIApp]])
+
+
+def described(summary: str | None = None, **told: Any) -> Callable[[F], F]:
+    """Tells in the description of the API what an endpoint takes and answers: `told` are the fields of
+    `Operation`. Without a `summary` it is the first paragraph of the docstring."""
+
+    def describe(endpoint: F) -> F:
+        first = (endpoint.__doc__ or "").partition("\n\n")[0]
+        vars(endpoint)["operation"] = Operation(summary=summary or " ".join(first.split()), **told)
+        return endpoint
+
+    return describe
+
+
+class Path(Route):
+    """One path, and what answers each method."""
+
+    def __init__(self, path: str, endpoints: Mapping[str, Endpoint]) -> None:
+        self.endpoints = endpoints
+        super().__init__(path, self._answer, methods=[*endpoints])
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        return await self.endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+
+def route(path: str, **endpoints: Endpoint) -> Path:
+    """`route("/things", GET=list_things, POST=add_thing)`."""
+    return Path(path, endpoints)
+
+
+def operation_of(endpoint: Endpoint) -> Operation | None:
+    """What is told of an endpoint; its first arguments may be given."""
+    while "operation" not in vars(endpoint) and isinstance(endpoint, partial):
+        endpoint = endpoint.func
+    operation = vars(endpoint).get("operation")
+    assert isinstance(operation, Operation | None)
+    return operation
 
 
 def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
@@ -154,6 +194,65 @@ async def optional_body(request: Request, limit: int) -> dict[str, Any]:
     if length == "0" and "transfer-encoding" not in request.headers:
         return {}
     return await json_body(request, limit)
+
+
+T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
+
+
+async def read_body(
+    request: Request, api: Api, kind: type[T], *, optional: bool = False, limit: int | None = None
+) -> T:
+    """The request's JSON body as a `kind`; if it is `optional` and there is none, as of an empty object. At
+    most `limit` bytes, without one those of the settings. Raises `Refused` that names the field."""
+    length = request.headers.get("content-length", "0")
+    if optional and length == "0" and "transfer-encoding" not in request.headers:
+        return msgspec.convert({}, kind)
+    data = await raw_body(request, limit or api.settings.max_body_bytes)
+    try:
+        # The decoder skips fields it does not know, bytes that are not UTF-8 included: hence as text.
+        return msgspec.json.decode(data.decode(), type=kind)
+    except msgspec.ValidationError as error:
+        raise _unfit(error, kind, "The body") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Refused("bad_request", f"The body is not JSON: {malformed(error)}.") from None
+
+
+def read_query(request: Request, kind: type[Q]) -> Q:
+    """The request's query as a `kind`, of several fields of one name the last. Raises `Refused` that names
+    the field."""
+    try:
+        query = msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _unfit(error, kind, "The query") from None
+    for name, value in msgspec.structs.asdict(query).items():
+        if isinstance(value, float) and not isfinite(value):
+            raise Refused("bad_request", f"{name}: expected a number, got {value}.")
+    return query
+
+
+def _unfit(error: msgspec.ValidationError, kind: Any, whole: str) -> Refused:
+    code, sentence = explain(error, _expected(kind), whole)
+    return Refused(code or "bad_request", sentence)
+
+
+@cache
+def _expected(kind: Any) -> dict[str, str]:
+    """What strings and choices the fields of a struct take, in words, by their names on the wire."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return {}
+    hints = get_type_hints(kind, include_extras=True)
+    words = {field.encode_name: _words(hints[field.name]) for field in msgspec.structs.fields(kind)}
+    return {name: text for name, text in words.items() if text}
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    for meta in getattr(hint, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and (meta.pattern or meta.max_length is not None):
+            return meta.description or ""
+    return "".join(map(_words, get_args(hint)))
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:

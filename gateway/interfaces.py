@@ -310,6 +310,10 @@ class SessionExists(StoreError):
     """`create` found the session there already. Nothing was written."""
 
 
+class TooManySessions(StoreError):
+    """`create` would give a user more sessions than it may have. Nothing was written."""
+
+
 class NoSession(StoreError):
     """There is no such session. `tombstone` says how it ended, if that was within the last 24 h."""
 
@@ -365,12 +369,14 @@ class Store(Protocol):
         over_tombstone: bool = False,
         activate: bool = False,
         scopes: Scopes = NO_SCOPES,
+        most: int | None = None,
     ) -> Head:
-        """Make a session with these first records; all or nothing. Raises `SessionExists`, and `NoSession` if
-        a tombstone stands and `over_tombstone` is not given. A session made again has a new epoch. `activate`
-        makes it its user's active session with that agent, in the same step. Repeated with the same `tag`
-        before anything was appended, it is answered with the first head. Of the records and `scopes` all is
-        true that `append` says."""
+        """Make a session with these first records; all or nothing. Raises `SessionExists`, `NoSession` if a
+        tombstone stands and `over_tombstone` is not given, and `TooManySessions` if its user, with all
+        agents together, has `most` already, however many are made at the same time. A session made again has
+        a new epoch. `activate` makes it its user's active session with that agent, in the same step. Repeated
+        with the same `tag` before anything was appended, it is answered with the first head. Of the records
+        and `scopes` all is true that `append` says."""
         ...
 
     async def load(self, key: Key) -> Loaded:
@@ -533,8 +539,10 @@ class Caller(Struct, frozen=True):
 
 
 Authenticator: TypeAlias = Callable[[str | None, Mapping[str, str]], Awaitable[Caller]]
-"""`(token, headers) → Caller`; raises `Refused("unauthenticated" | "token_expired" | "forbidden", …)`.
-`headers` have lower-case names. Called at connect, at `hello`, and for every HTTP request."""
+"""`(token, headers) → Caller`; raises `Refused("unauthenticated" | "token_expired" | "forbidden", …)`, or
+`Refused("overloaded", …)` if it cannot tell now. `headers` have lower-case names. Called at connect, at
+`hello`, and for every HTTP request. Like an agent it may have a `check`, which `gateway check` asks, and an
+`aclose`, called once, at the end."""
 
 
 class Transport(Protocol):

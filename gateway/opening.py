@@ -12,7 +12,7 @@ from protocol.lifetime import Terms, begin, is_over
 from protocol.records import Record
 from protocol.scopes import scope_of_app, scope_of_user, split
 
-from .interfaces import NOTHING, Info, Key, Loaded, NoSession, Scopes, SessionExists
+from .interfaces import NOTHING, Info, Key, Loaded, NoSession, Scopes, SessionExists, TooManySessions
 from .runtime import Runtime
 
 __all__ = [
@@ -51,8 +51,8 @@ class Open(Struct, frozen=True):
 async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
     """The session as the store has it (its time may be over), made first if it is not there and `ask` allows
     it. Raises `Refused` (`session_exists` where it must be new; `session_not_found`, `session_closed`,
-    `session_expired`, `agent_not_found` where it may not be made) and `Unavailable`."""
-    store = runtime.store
+    `session_expired`, `agent_not_found`, `too_many_sessions` where it may not be made) and `Unavailable`."""
+    store, most = runtime.store, runtime.settings.max_sessions_per_user
     while True:
         try:
             loaded = await store.load(key)
@@ -74,9 +74,16 @@ async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
                 over_tombstone=ask.create == "again",
                 activate=ask.activate,
                 scopes=scopes,
+                most=most,
             )
         except SessionExists:
             continue
+        except TooManySessions:
+            raise Refused(
+                "too_many_sessions",
+                f"One user has {most:,} sessions at the most: delete others first.",
+                limit=most,
+            ) from None
         return Loaded(info, head, [], "")
 
 

@@ -30,7 +30,8 @@ class About(NamedTuple):
     high: float = 0
     """Within which bounds a number must be, both inclusive."""
     flag: str | None = None
-    """None: it is set through the environment only. A flag of a tuple may be repeated."""
+    """None: it is set through the environment only. A flag of a tuple may be repeated, one of a bool has no
+    value: it says yes."""
     pattern: str = "(?s).+"
     words: str = "any text"
     """What a text must match, and how that is said."""
@@ -43,7 +44,7 @@ class Option(NamedTuple):
 
     name: str
     kind: type
-    """`int`, `float`, `str` or `tuple` (of texts)."""
+    """`bool`, `int`, `float`, `str` or `tuple` (of texts)."""
     optional: bool
     choices: tuple[str, ...]
     about: About
@@ -59,17 +60,21 @@ class Option(NamedTuple):
         """What it may be, in words."""
         if self.choices:
             return " or ".join(self.choices)
+        if self.kind is bool:
+            return "true or false"
         if self.kind not in _NUMBERS:
             return self.about.words
         unit = f" of {self.about.unit}" if self.about.unit else ""
         return f"{_NUMBERS[self.kind][1]}{unit} from {self.about.low:,} to {self.about.high:,}"
 
-    def read(self, given: str | tuple[str, ...], source: str) -> Any:
+    def read(self, given: str | tuple[str, ...] | bool, source: str) -> Any:
         """The value that was given as text, several texts separated by spaces. Raises `BadSetting`, which
         names the `source`."""
         value: Any = given
         if self.kind is tuple:
             value = tuple(given.split()) if isinstance(given, str) else given
+        elif self.kind is bool:
+            value = _BOOLEANS.get(str(given), given)
         elif self.kind in _NUMBERS and re.fullmatch(_NUMBERS[self.kind][0], str(given)):
             value = self.kind(given)
         self.check(value, source)
@@ -82,6 +87,8 @@ class Option(NamedTuple):
 
     def show(self, value: Any) -> str:
         """The value for people, without what may be secret in it."""
+        if isinstance(value, bool):
+            return str(value).lower()
         texts = value if isinstance(value, tuple) else () if value is None else (value,)
         return " ".join(self.about.shown(str(text)) for text in texts)
 
@@ -90,6 +97,8 @@ class Option(NamedTuple):
             return self.optional
         if self.choices:
             return value in self.choices
+        if self.kind is bool:
+            return isinstance(value, bool)
         if self.kind in _NUMBERS:
             kinds = (int,) if self.kind is int else (int, float)
             return isinstance(value, kinds) and self.about.low <= value <= self.about.high
@@ -97,6 +106,7 @@ class Option(NamedTuple):
         return all(isinstance(text, str) and re.fullmatch(self.about.pattern, text) for text in texts)
 
 
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _NUMBERS = {
     int: (r"-?[0-9]{1,18}", "a whole number"),
     float: (r"-?[0-9]{1,18}(\.[0-9]{1,18})?", "a number"),
@@ -114,5 +124,5 @@ def _option(field: FieldInfo) -> Option:
     of = get_args(annotation)
     choices = of if get_origin(annotation) is Literal else ()
     kinds = (str,) if choices else (get_origin(annotation), annotation, *of)
-    kind = next(kind for kind in kinds if kind in (int, float, str, tuple))
+    kind = next(kind for kind in kinds if kind in (bool, int, float, str, tuple))
     return Option(field.name, kind, NoneType in of, choices, about, field.default)

@@ -1,6 +1,6 @@
 """One gateway as a process of its own: from settings to a server that runs until it is told to stop.
 
-Everything that can be wrong is found out before anything starts: agents, address, certificate, store.
+Everything that can be wrong is found out before anything starts: parts, address, certificate, store.
 """
 
 from __future__ import annotations
@@ -17,44 +17,28 @@ from pathlib import Path
 
 import structlog
 
-from protocol.lifetime import tiers
-
 from . import __version__
-from .app import Gateway, gateway_app
-from .http import is_loopback
-from .interfaces import Store, StoreError
-from .load import BadSpec, load_agents
+from .app import Gateway
+from .interfaces import StoreError
+from .parts import CannotStart, load_app
 from .serve import Server, configure
 from .settings import OPTIONS, Settings
-from .stores.memory import MemoryStore
-from .stores.sqlite import SqliteStore
 
-__all__ = ["CannotStart", "load_store", "run", "say_bad_spec", "settle_memory"]
+__all__ = ["run", "settle_memory"]
 
 logger = structlog.get_logger("gateway.run")
-
-_SYNCHRONOUS = {"": False, "synchronous=normal": False, "synchronous=full": True}
-
-
-class CannotStart(Exception):
-    """The gateway cannot start. The sentence says why, and what to do about it."""
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. `say` is told, once it listens, where, and what
     is there. Raises `CannotStart`."""
-    _only_loopback(settings)
-    try:
-        agents = load_agents(settings.agents)
-    except BadSpec as error:
-        raise CannotStart(say_bad_spec(error)) from error
-    lifetimes = tiers(os.environ, agents)
-    app = gateway_app(settings, agents=agents, store=load_store(settings), tiers=lifetimes)
+    app = load_app(settings, os.environ)
 
     def ready(url: str) -> None:
         settle_memory()
         store = OPTIONS["store"].show(settings.store)
-        say(f"Trunkline {__version__} on {url} — agents {', '.join(agents)} — store {store}")
+        agents = ", ".join(app.supervisor.runtime.agents)
+        say(f"Trunkline {__version__} on {url} — agents {agents} — store {store}")
 
     sockets = _listen(settings)
     try:
@@ -116,44 +100,7 @@ def settle_memory() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-# ── The store ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def load_store(settings: Settings) -> Store:
-    """The store that `settings` name; it is not opened yet. Raises `CannotStart`."""
-    place, _, query = settings.store.partition("?")
-    if place == "memory:" and not query:
-        return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)
-    file = place.removeprefix("sqlite:///")
-    if file in ("", place) or query not in _SYNCHRONOUS:
-        shown = OPTIONS["store"].show(settings.store)
-        raise CannotStart(
-            f"The store {shown} means nothing; allowed is sqlite:///FILE (an absolute path makes it four "
-            "slashes), sqlite:///FILE?synchronous=full, or memory:."
-        )
-    return SqliteStore(
-        file,
-        synchronous_full=_SYNCHRONOUS[query],
-        keep_days=settings.keep_days,
-        keep_records=settings.keep_records,
-    )
-
-
-def say_bad_spec(error: BadSpec) -> str:
-    """What is wrong with an agent's spec, without its options' values."""
-    return f"The agent {OPTIONS['agents'].show(error.spec)} cannot be loaded: {error.why}."
-
-
 # ── The address ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _only_loopback(settings: Settings) -> None:
-    if settings.uds is None and not is_loopback(settings.host):
-        raise CannotStart(
-            f"This gateway has no authentication yet, and everybody who can reach {settings.host} could read "
-            "and write every conversation: it listens on loopback only. Let a tunnel or a reverse proxy with "
-            "authentication run on this machine, and name the outer host with --allow-host."
-        )
 
 
 def _listen(settings: Settings) -> list[socket.socket]:

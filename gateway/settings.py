@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Struct
 
+from .addresses import is_network
 from .options import About, BadSetting, options_of
 
 __all__ = ["DEFAULT", "OPTIONS", "BadSetting", "Settings", "load"]
@@ -45,9 +46,33 @@ def _without_values(spec: str) -> str:
     return target + question_mark + re.sub(r"=[^&]*", "=…", query)
 
 
+def _without_secrets(url: str) -> str:
+    return _without_values(_without_password(url))
+
+
+def _unseen(_: str) -> str:
+    return "…"
+
+
+def _without_key(named: str) -> str:
+    name, equals, _ = named.partition("=")
+    return f"{name}=…" if equals else "…"
+
+
 _STORE = "Where conversations are kept: sqlite:///FILE, sqlite:///FILE?synchronous=full or memory:."
 _AGENTS = "An agent as NAME=SPEC, the first being the default one; without any eliza, echo and metronome."
 _HOSTS = "A name that Host may have beside this machine's own: that of a proxy or tunnel. * is any."
+_ORIGINS = "The origin of web pages that may use this gateway beside its own: https://chat.example. * is any."
+_PROXIES = "The address or network of a proxy that is believed who called; unix is who comes by the socket."
+_JWT_SECRET = "The secret that user tokens are signed with (HS256, HS384, HS512); at least 32 bytes."
+_JWT_PUBLIC_KEY = "The public key or certificate of who signs user tokens: PEM, or the path of a PEM file."
+_JWKS_URL = "Where who signs user tokens publishes the keys."
+_JWT_AUDIENCE = "The audience that user tokens must name; without it, any or none."
+_JWT_ISSUER = "The issuer that user tokens must name; without it, any or none."
+_API_KEYS = "A key as NAME=KEY of a service that may act for any user; several are separated by spaces."
+_AUTHENTICATOR = "An own authenticator as MODULE:ATTRIBUTE, instead of these keys and tokens."
+_ANONYMOUS = "Let everybody in who can reach the address, where nothing says who may."
+_QUERY_TOKEN = "Take tokens from ?token= of sockets and event streams, too: proxies may log them."
 _ROOT_PATH = "The path prefix that a reverse proxy puts before ours: /gateway."
 
 
@@ -67,6 +92,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: Annotated[str, About(_STORE, flag="--store", shown=_without_password)] = "sqlite:///gateway.db"
     agents: Annotated[tuple[str, ...], About(_AGENTS, flag="--agent", shown=_without_values)] = ()
     allow_hosts: Annotated[tuple[str, ...], About(_HOSTS, flag="--allow-host")] = ()
+    allow_origins: Annotated[
+        tuple[str, ...],
+        About(
+            _ORIGINS,
+            flag="--allow-origin",
+            pattern=r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^*/?#@\s]+",
+            words="an origin like https://chat.example or http://localhost:3000, or *",
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        About(
+            _PROXIES,
+            flag="--trusted-proxy",
+            pattern=r"unix|[0-9a-fA-F:.]+(/[0-9]{1,3})?",
+            words="an address like 10.0.0.7, a network like 10.0.0.0/8 or fd00::/8, or unix",
+        ),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         About("What is logged: this and everything worse.", flag="--log-level"),
@@ -74,6 +117,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_format: Annotated[
         Literal["text", "json"], About("How it is logged: to be read, or as JSON.", flag="--log-format")
     ] = "text"
+
+    # ── Who may come in ──
+
+    jwt_secret: Annotated[str | None, About(_JWT_SECRET, shown=_unseen)] = None
+    jwt_public_key: Annotated[str | None, About(_JWT_PUBLIC_KEY, shown=_unseen)] = None
+    jwks_url: Annotated[str | None, About(_JWKS_URL, shown=_without_secrets)] = None
+    jwt_audience: Annotated[str | None, About(_JWT_AUDIENCE)] = None
+    jwt_issuer: Annotated[str | None, About(_JWT_ISSUER)] = None
+    api_keys: Annotated[
+        tuple[str, ...],
+        About(_API_KEYS, pattern=r"[A-Za-z0-9._-]+=\S+", words="NAME=KEY", shown=_without_key),
+    ] = ()
+    authenticator: Annotated[str | None, About(_AUTHENTICATOR, flag="--authenticator")] = None
+    allow_anonymous: Annotated[bool, About(_ANONYMOUS, flag="--allow-anonymous")] = False
+    allow_query_token: Annotated[bool, About(_QUERY_TOKEN, flag="--allow-query-token")] = False
 
     # ── How long records are kept ──
 
@@ -113,6 +171,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_errands: Annotated[int, _count("Requests of one connection that wait for the store.")] = 64
     max_control_bytes: Annotated[int, _bytes("Unsent answers; beyond it a line is not read.")] = 64 << 10
 
+    # ── How much one caller may ──
+
+    max_connections_per_user: Annotated[int, _count("Sockets and streams that a user has open.")] = 200
+    max_connections_per_address: Annotated[
+        int, _count("Sockets, streams and requests of one address at a time.")
+    ] = 1_000
+    max_sessions_per_user: Annotated[
+        int | None, About("Sessions that a user has; without it, any number.", "", 1, 1_000_000_000)
+    ] = None
+    max_messages_per_minute: Annotated[int, _count("Messages of one user.")] = 3_000
+    max_requests_per_second: Annotated[int, _count("Requests and upgrades of one address.")] = 200
+    max_frames_per_second: Annotated[int, _count("Frames of one connection.")] = 5_000
+    max_bytes_per_second: Annotated[int, _bytes("Frames of one connection, together.", 64)] = 16 << 20
+
     # ── How text travels ──
 
     batch_bytes: Annotated[int, _bytes("What a connection sends at once.")] = 64 << 10
@@ -146,6 +218,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.max_frame_bytes > self.max_message_bytes:
             most = f"at most max_message_bytes, which is {self.max_message_bytes:,}"
             raise BadSetting(f"max_frame_bytes is {self.max_frame_bytes:,}; allowed is {most}.")
+        if self.max_frame_bytes > self.max_bytes_per_second:
+            most = f"at most max_bytes_per_second, which is {self.max_bytes_per_second:,}"
+            raise BadSetting(f"max_frame_bytes is {self.max_frame_bytes:,}; allowed is {most}.")
+        for proxy in self.trusted_proxies:
+            if not is_network(proxy):
+                raise BadSetting(
+                    f"trusted_proxies is {proxy!r}; allowed is {OPTIONS['trusted_proxies'].allowed}."
+                )
+
+    @property
+    def has_keys(self) -> bool:
+        """Do they name any key that callers could be told by?"""
+        return any((self.jwt_secret, self.jwt_public_key, self.jwks_url, self.api_keys))
 
 
 OPTIONS = options_of(Settings)
@@ -153,11 +238,11 @@ OPTIONS = options_of(Settings)
 
 
 def load(
-    flags: Mapping[str, str | tuple[str, ...] | None], environ: Mapping[str, str]
+    flags: Mapping[str, str | tuple[str, ...] | bool | None], environ: Mapping[str, str]
 ) -> tuple[Settings, dict[str, str]]:
-    """The settings that these flags (by field name; None or empty: not given) and this environment make, and
-    where each came from: its flag, its variable, or `DEFAULT`. An empty variable counts as not given. Raises
-    `BadSetting`."""
+    """The settings that these flags (by field name; None, False or empty: not given) and this environment
+    make, and where each came from: its flag, its variable, or `DEFAULT`. An empty variable counts as not
+    given. Raises `BadSetting`."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, option in OPTIONS.items():

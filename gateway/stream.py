@@ -46,6 +46,9 @@ class Stream:
 
     opening = b""
     """Written before anything else."""
+    lasts = False
+    """It goes on until its reader goes, and ends with the reader's token. An answer to one request is the
+    answer to whoever was let in with it: cut off in the middle it would only be asked for again."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -111,6 +114,7 @@ class Events(Stream):
     __slots__ = ("_numbered",)
 
     opening = b"retry: 1500\n\n"
+    lasts = True
 
     def __init__(self, send: Send, *, numbered: bool) -> None:
         super().__init__(send)
@@ -143,6 +147,8 @@ async def connected(
     runtime = supervisor.runtime
     if runtime.draining:
         raise Refused("draining", "The gateway stops; come back to the next one.")
+    if not stream.lasts:
+        identity = identity._replace(expires_at=None)
     heartbeat = min(runtime.settings.heartbeat, QUIET)
     connection = Connection(supervisor, stream, identity, heartbeat=heartbeat, pace=PACE)
     try:

@@ -23,6 +23,7 @@ from protocol.session import Settle
 from .actor import Delete, Refresh
 from .auth import Identity
 from .interfaces import Due, Key, Unavailable
+from .limits import Usage
 from .opening import Create, Open
 from .runtime import Runtime, Stopped
 from .saver import Saver
@@ -55,8 +56,10 @@ class Line(Protocol):
 class Supervisor:
     """Every live session and every open line of one process, as long as the block of `running` lasts."""
 
-    def __init__(self, runtime: Runtime, default_agent: str) -> None:
+    def __init__(self, runtime: Runtime, default_agent: str, usage: Usage | None = None) -> None:
         self.runtime = runtime
+        self.usage = usage or Usage(runtime.settings, known_users=False)
+        """What callers use, and how much they may."""
         self.default_agent = default_agent
         self.sessions: dict[Key, Session] = {}
         self.lines: dict[str, Line] = {}

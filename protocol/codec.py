@@ -23,6 +23,7 @@ __all__ = [
     "Delta",
     "Limits",
     "Shared",
+    "check",
     "check_metadata",
     "decode_batch",
     "decode_client_frame",
@@ -68,7 +69,7 @@ def decode_client_frame(data: str | bytes, limits: Limits, *, lenient: bool = Fa
         frame = _client.decode(data if isinstance(data, str) else data.decode())
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         frame = diagnose(data, error, lenient=lenient)
-    _check(frame, limits)
+    check(frame, limits)
     return frame
 
 
@@ -76,8 +77,8 @@ def _utf8_exceeds(text: str, limit: int) -> bool:
     return not text.isascii() and len(text) * 4 > limit and len(text.encode("utf-8", "replace")) > limit
 
 
-def _check(frame: frames.ClientFrame, limits: Limits) -> None:
-    """What the structs cannot say."""
+def check(frame: frames.ClientFrame, limits: Limits) -> None:
+    """What the structs cannot say. Raises `Refused`."""
     match frame:
         case frames.Send():
             about: dict[str, Any] = {

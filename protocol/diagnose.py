@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, get_args, get_type_hints
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
 from . import frames, ids
 from .errors import Refused
 
-__all__ = ["CLIENT_TYPES", "diagnose"]
+__all__ = ["CLIENT_TYPES", "diagnose", "explain", "malformed"]
 
 CLIENT_TYPES = tuple(sorted(str(frame.__struct_config__.tag) for frame in get_args(frames.ClientFrame)))
 _NOT_JSON: Any = object()
@@ -27,9 +28,9 @@ _GRAMMARS: dict[str, str] = {
     "replaces": get_args(ids.TurnId)[1].description,
     "ref": get_args(ids.Ref)[1].description,
 }
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "on_busy": get_args(frames.OnBusy),
-    "state": get_args(get_type_hints(frames.SetTyping)["state"]),
+_EXPECTED = _GRAMMARS | {
+    "on_busy": " or ".join(get_args(frames.OnBusy)),
+    "state": " or ".join(get_args(get_type_hints(frames.SetTyping)["state"])),
 }
 _KINDS = {
     "str": "a string",
@@ -50,16 +51,14 @@ def diagnose(data: str | bytes, error: Exception, *, lenient: bool) -> frames.Cl
     if fields is _NOT_JSON:
         if lenient and (text := _bare_text(data)) is not None:
             return frames.Send(content=text)
-        raise Refused(
-            "bad_frame", f"A frame must be one JSON object in UTF-8: {_malformed(error)}."
-        ) from None
+        raise Refused("bad_frame", f"A frame must be one JSON object in UTF-8: {malformed(error)}.") from None
     if not isinstance(fields, dict):
         raise Refused("bad_frame", f"A frame must be a JSON object, not {_kind_of(fields)}.") from None
     if lenient and "type" not in fields and "content" in fields:
         fields["type"] = "message"
     told = _told(fields)
     if not isinstance(error, msgspec.ValidationError):
-        raise Refused("bad_frame", f"The frame is malformed: {_malformed(error)}.", **told) from None
+        raise Refused("bad_frame", f"The frame is malformed: {malformed(error)}.", **told) from None
     kind = fields.get("type")
     if isinstance(kind, str) and kind not in CLIENT_TYPES:
         known = ", ".join(CLIENT_TYPES)
@@ -130,20 +129,34 @@ def _told(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(error: msgspec.ValidationError, kind: Any) -> tuple[str, str]:
     """`(code, sentence)` for what does not fit the frame's struct."""
-    reason, _, path = str(error).partition(" - at `$")
-    path = path.removesuffix("`").removeprefix(".")
+    code, sentence = explain(error, _EXPECTED, "The frame")
+    if isinstance(kind, str) and sentence.endswith(" is missing."):
+        sentence = f"{sentence[:-1]} in this {kind} frame."
+    return code or "bad_frame", sentence
+
+
+def explain(
+    error: msgspec.ValidationError, expected: Mapping[str, str], whole: str
+) -> tuple[Literal["bad_id"] | None, str]:
+    """`(code, sentence)` for a value that does not fit its type: which field, what was expected, what came.
+
+    The code is `bad_id` for an id that is none, else None. `expected` says in words what strings and choices
+    a field takes, by the field's name; `whole` is what the sentence calls the value itself.
+    """
+    reason, _, path = str(error).partition(" - at `")
+    path = path.removeprefix("$").removesuffix("`").removeprefix(".")
     name = re.sub(r"\[\d*\]$", "", path).rpartition(".")[2]
     if missing := re.search(r"missing required field `(\w+)`", reason):
-        where = f"{path}.{missing[1]}" if path else missing[1]
-        return "bad_frame", f"{where} is missing" + (
-            f" in this {kind} frame." if isinstance(kind, str) else "."
-        )
-    if name in _GRAMMARS and ("regex" in reason or "length" in reason):
-        return "bad_id", f"{path}: expected {_GRAMMARS[name]}."
-    if name in _CHOICES and "enum" in reason:
-        return "bad_frame", f"{path}: expected {' or '.join(_CHOICES[name])}."
+        return None, f"{path}.{missing[1]} is missing." if path else f"{missing[1]} is missing."
+    if name in expected and re.search("regex|length|enum", reason):
+        return "bad_id" if _snake(name) in _GRAMMARS else None, f"{path}: expected {expected[name]}."
     reason = re.sub(r"`([\w |]+)`", lambda kinds: _kinds(kinds[1]), reason)
-    return "bad_frame", f"{path or 'The frame'}: {reason[0].lower()}{reason[1:]}."
+    return None, f"{path or whole}: {reason[0].lower()}{reason[1:]}."
+
+
+def _snake(name: str) -> str:
+    """`sessionId` as `session_id`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _kinds(names: str) -> str:
@@ -160,7 +173,8 @@ def _kind_of(value: Any) -> str:
             return _KINDS["array"]
 
 
-def _malformed(error: Exception) -> str:
+def malformed(error: Exception) -> str:
+    """Why these bytes are not JSON, as the end of a sentence."""
     match error:
         case UnicodeDecodeError():
             return f"byte {error.start} is not UTF-8"

@@ -195,12 +195,13 @@ class Message(Struct, tag_field="type", tag="message", frozen=True, omit_default
 
 
 class Typing(Struct, tag_field="type", tag="typing", frozen=True, omit_defaults=True):
-    """Somebody writes, or stopped. Live only."""
+    """Somebody writes, or stopped. Live only. On the agent-bound socket also that the agent uses a `tool`."""
 
     session_id: str
-    state: Literal["start", "stop"]
+    state: Literal["start", "stop", "tool"]
     author: Literal["agent", "user"]
     turn_id: str | None = None
+    tool: str | None = None
 
 
 class TextDelta(Struct, tag_field="type", tag="text_delta", frozen=True, omit_defaults=True):
@@ -233,7 +234,8 @@ class ToolCall(Struct, tag_field="type", tag="tool_call", frozen=True, omit_defa
 
 
 class ToolResult(Struct, tag_field="type", tag="tool_result", frozen=True, omit_defaults=True):
-    """The tool answered, `at` characters into the text."""
+    """The tool answered, `at` characters into the text. `id`, `tool` and `result` say it again in OpenFang's
+    words, on the agent-bound socket."""
 
     cursor: str
     session_id: str
@@ -242,6 +244,28 @@ class ToolResult(Struct, tag_field="type", tag="tool_result", frozen=True, omit_
     tool_call_id: str
     content: Any
     is_error: bool
+    id: str | None = None
+    tool: str | None = None
+    result: str | None = None
+
+
+class ToolStart(Struct, tag_field="type", tag="tool_start", frozen=True, omit_defaults=True):
+    """The agent calls a tool, in OpenFang's words, on the agent-bound socket."""
+
+    session_id: str
+    turn_id: str
+    id: str
+    tool: str
+
+
+class ToolEnd(Struct, tag_field="type", tag="tool_end", frozen=True, omit_defaults=True):
+    """What it calls the tool with, as JSON text. OpenFang's name: the tool only begins with it."""
+
+    session_id: str
+    turn_id: str
+    id: str
+    tool: str
+    input: str
 
 
 class Response(Struct, tag_field="type", tag="response", frozen=True, omit_defaults=True):
@@ -325,6 +349,8 @@ ServerFrame: TypeAlias = (
     | ThoughtDelta
     | ToolCall
     | ToolResult
+    | ToolStart
+    | ToolEnd
     | Response
     | Error
     | Session

@@ -11,6 +11,7 @@ from .errors import Refused
 
 __all__ = [
     "AgentName",
+    "Label",
     "Ref",
     "SessionId",
     "TurnId",
@@ -63,6 +64,16 @@ TurnId: TypeAlias = Annotated[
     ),
 ]
 Ref: TypeAlias = TurnId
+Label: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f/]+$(?!\n)",
+        description="1–128 characters, not only spaces, no control characters, no /",
+    ),
+]
+"""The name that its user gave a session."""
 
 
 def _checker(name: str, grammar: Any) -> Any:

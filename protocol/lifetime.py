@@ -8,7 +8,7 @@ rules and the names are those of ElizaOS' sessions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -151,13 +151,17 @@ def _asked(body: Mapping[str, Any], tiers: Tiers, timeout: Any) -> Terms:
     return Terms(auto_renew=auto_renew, **values)
 
 
+_MOST = 1e15
+"""Minutes that any greater number means: with an infinity there is no reckoning, and JSON has none."""
+
+
 def _number(value: Any) -> float | None:
-    """What JavaScript's `Number` makes of it; None for what is none."""
+    """A number, or a text in decimals; null counts as 0, as it does in JavaScript. None for all else."""
     match value:
         case bool():
             return None
         case int() | float():
-            return float(value)
+            return float(min(max(value, -_MOST), _MOST))
         case str() if re.fullmatch(r"\s*-?[0-9]{1,15}(\.[0-9]{1,15})?\s*", value):
             return float(value)
         case None:
@@ -180,8 +184,9 @@ WORLD = {
 
 
 def tiers(environ: Mapping[str, str], agents: Iterable[str]) -> Tiers:
-    """What the environment says: `SESSION_…` of the world, `<NAME>_SESSION_…` of the agents, NAME being in
-    capitals and with `_` for everything but letters and digits. What is no number is as if not given."""
+    """What the environment says: `SESSION_…` of the world, `<NAME>_SESSION_…` or `CHARACTER.<NAME>.SESSION_…`
+    of the agents, NAME being in capitals and with `_` for everything but letters and digits. What is no
+    number is as if not given."""
     timeout, low, high, duration, warning, cleanup = (
         default if (given := _number(environ.get(name) or "")) is None else min(max(given, lowest), highest)
         for name, (default, lowest, highest) in WORLD.items()
@@ -196,22 +201,27 @@ def tiers(environ: Mapping[str, str], agents: Iterable[str]) -> Tiers:
     )
 
 
-def _agent_terms(environ: Mapping[str, str], agent: str, bounds: Bounds) -> Terms:
-    prefix = re.sub(r"[^A-Z0-9]", "_", agent.upper())
+_ANYBODY = ("SESSION_TIMEOUT_MINUTES", "SESSION_AUTO_RENEW")
+"""What without a name is every agent's; the other names, so, are the world's."""
+_FLAGS = {"true": True, "false": False}
 
-    def minutes(name: str, low: float, high: float) -> float | None:
-        for given in (environ.get(f"{prefix}_{name}"), environ.get(f"CHARACTER.{prefix}.{name}")):
-            if (number := _number(given or "")) is not None:
-                return min(max(number, low), high)
-        return None
+
+def _agent_terms(environ: Mapping[str, str], agent: str, bounds: Bounds) -> Terms:
+    name = re.sub(r"[^A-Z0-9]", "_", agent.upper())
+
+    def given(setting: str) -> Iterator[str]:
+        for prefix in (f"{name}_", f"CHARACTER.{name}.", *([""] if setting in _ANYBODY else [])):
+            yield environ.get(f"{prefix}{setting}") or ""
+
+    def minutes(setting: str, low: float, high: float) -> float | None:
+        numbers = (_number(value) for value in given(setting))
+        return next((min(max(number, low), high) for number in numbers if number is not None), None)
 
     low, high = bounds.min_timeout, bounds.max_timeout
-    renew = environ.get(f"{prefix}_SESSION_AUTO_RENEW") or environ.get(
-        f"CHARACTER.{prefix}.SESSION_AUTO_RENEW"
-    )
+    renew = (_FLAGS.get(value.strip().lower()) for value in given("SESSION_AUTO_RENEW"))
     return Terms(
         minutes("SESSION_TIMEOUT_MINUTES", low, high),
-        {"true": True, "false": False}.get((renew or "").strip().lower()),
+        next((flag for flag in renew if flag is not None), None),
         minutes("SESSION_MAX_DURATION_MINUTES", low, 2 * high),
         minutes("SESSION_WARNING_THRESHOLD_MINUTES", 1, high),
     )
@@ -228,7 +238,8 @@ class Life(Struct, frozen=True, omit_defaults=True, gc=False):
     began: float
     last_activity: float
     base: float
-    """From where the timeout counts if activity does not move it: the beginning, or the last renewal."""
+    """From where the timeout counts while activity does not move it: the beginning, or the last renewal by
+    hand since then."""
     expires_at: float
     renewal_count: int = 0
     warned: bool = False
@@ -270,7 +281,8 @@ def renewed(life: Life, now: float, *, manual: bool = False) -> Life:
                 "renewal_refused", "The session is at its maximum duration.", expires_at=life.expires_at
             )
         return replace(life, last_activity=now)
-    moved = replace(life, last_activity=now, base=now, renewal_count=life.renewal_count + 1, warned=False)
+    base = life.base if life.terms.auto_renew else now
+    moved = replace(life, last_activity=now, base=base, renewal_count=life.renewal_count + 1, warned=False)
     return _expiring(moved)
 
 
@@ -320,7 +332,7 @@ def after(
     """The life of a session of that agent, which began then and is not over, after `command`. Raises
     `Refused('renewal_refused')`."""
     match command:
-        case Configure(terms=terms) if life is None:
+        case Configure(terms=terms) if life is None and terms != Terms():
             complete = tiers.terms(agent, terms)
             return None if complete is None else begin(complete, began, now)
         case Configure(terms=terms) if life is not None:

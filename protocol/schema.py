@@ -8,19 +8,18 @@ for it. Equal structs give equal output, to the byte.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, get_args
+from typing import get_args
 
 import msgspec
 
 from . import frames
+from .components import Json, as_sent
 
 __all__ = ["asyncapi", "json_schema", "typescript"]
 
-Json: TypeAlias = dict[str, Any]
-
 _CLIENT: tuple[type[msgspec.Struct], ...] = get_args(frames.ClientFrame)
 _SERVER: tuple[type[msgspec.Struct], ...] = get_args(frames.ServerFrame)
-_AGENT_SOCKET_ONLY = (frames.RunCommand, frames.CommandResult)
+_AGENT_SOCKET_ONLY = (frames.RunCommand, frames.CommandResult, frames.ToolStart, frames.ToolEnd)
 _TITLE = "Trunkline protocol"
 _VERSION = "1.0.0"
 
@@ -40,33 +39,13 @@ def json_schema() -> Json:
 
 def _components(ref: str) -> tuple[list[Json], dict[str, Json]]:
     unions, found = msgspec.json.schema_components([frames.ClientFrame, frames.ServerFrame], ref_template=ref)
-    definitions = {name: _as_sent(getattr(frames, name), found[name]) for name in sorted(found)}
+    definitions = {name: as_sent(getattr(frames, name), found[name]) for name in sorted(found)}
     return [_one_of(union) for union in unions], definitions
 
 
 def _one_of(union: Json) -> Json:
     """JSON Schema proper knows no `discriminator`; that exactly one fits says the same."""
     return {"oneOf": union["anyOf"]}
-
-
-def _as_sent(struct: type[msgspec.Struct], schema: Json) -> Json:
-    """A struct's schema as its values are encoded: either with all fields, or without those that have their
-    default."""
-    properties, required = schema["properties"], schema["required"]
-    if struct.__struct_config__.omit_defaults:
-        properties = {name: _present(field) for name, field in properties.items()}
-    else:
-        required = list(properties)
-    description = " ".join(schema["description"].split())
-    return {**schema, "description": description, "properties": properties, "required": required}
-
-
-def _present(field: Json) -> Json:
-    """A field that is left out rather than null."""
-    if "default" not in field or field["default"] is not None or "anyOf" not in field:
-        return field
-    choices = [choice for choice in field["anyOf"] if choice != {"type": "null"}]
-    return choices[0] if len(choices) == 1 else {"anyOf": choices}
 
 
 # ── AsyncAPI ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -117,6 +117,8 @@ class Transcript:
                 pass
             case frames.Ok() | frames.CommandResult() | frames.Error(cursor=None):
                 pass
+            case frames.ToolStart() | frames.ToolEnd() | frames.Typing(state="tool"):
+                pass  # said again in the frame of the tool itself
             case frames.Attached():
                 self._attach(frame)
             case _ if not self.attached:

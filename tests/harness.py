@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.auth import Identity
-from gateway.connection import Connection
+from gateway.connection import Connection, Greeting
 from gateway.interfaces import Agent, AgentError, Piece, Store, Turn
+from gateway.limits import Usage
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
@@ -96,7 +97,15 @@ class Client:
 
     batch = False
 
-    def __init__(self, supervisor: Supervisor, user: str = "ann", *, agent: str | None = None) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        user: str = "ann",
+        *,
+        agent: str | None = None,
+        identity: Identity | None = None,
+        greeting: Greeting | None = None,
+    ) -> None:
         self.frames: list[frames.ServerFrame] = []
         self.transcripts: dict[str, Transcript] = {}
         self.cursors: dict[str, list[str]] = {}
@@ -108,7 +117,8 @@ class Client:
         self._came = asyncio.Condition()
         self._open = asyncio.Event()
         self._open.set()
-        self.line = Connection(supervisor, self, Identity(user), agent=agent)
+        identity = identity or Identity(user)
+        self.line = Connection(supervisor, self, identity, agent=agent, greeting=greeting)
 
     # The transport's side
 
@@ -202,10 +212,15 @@ class Client:
 
 @asynccontextmanager
 async def gateway(
-    agents: Mapping[str, Agent], store: Store, settings: Settings | None = None, **options: Any
+    agents: Mapping[str, Agent],
+    store: Store,
+    settings: Settings | None = None,
+    *,
+    usage: Usage | None = None,
+    **options: Any,
 ) -> AsyncIterator[Supervisor]:
     """A gateway's core, running in this loop."""
     runtime = Runtime(settings or Settings(drain_timeout=0.01), agents, store, **options)
-    supervisor = Supervisor(runtime, next(iter(agents)))
+    supervisor = Supervisor(runtime, next(iter(agents)), usage)
     async with supervisor.running():
         yield supervisor

@@ -24,6 +24,8 @@ def row(option: Option) -> str:
             default = "–"
         case "" | ():
             default = "none"
+        case bool():
+            default = str(option.default).lower()
         case int() | float():
             default = f"{option.default:,g}" if option.name != "port" else str(option.default)
             if isinstance(option.default, int) and option.name != "port":

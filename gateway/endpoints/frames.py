@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -11,14 +12,30 @@ from starlette.routing import Route
 
 from gateway.auth import Identity
 from gateway.connection import Connection
-from gateway.http import Api, json_response, optional_body, raw_body, refusal_of, retry_headers, route
+from gateway.http import (
+    OF_MESSAGE,
+    OF_SESSION,
+    Api,
+    described,
+    json_response,
+    raw_body,
+    read_body,
+    read_query,
+    refusal_of,
+    retry_headers,
+    route,
+)
 from gateway.interfaces import Key, NoSession, Unavailable
 from gateway.opening import CREATE
-from protocol import codec, frames
+from protocol import codec, frames, native
 from protocol.errors import Refused
+from protocol.ids import check_session_id
 from protocol.lifetime import Renew
 
-__all__ = ["routes"]
+__all__ = ["PATHS", "error_response", "routes"]
+
+PATHS = re.compile(r"/frames/?|/api/sessions/[^/]+/cancel/?")
+_ERRORS = ("bad_frame", "unknown_type", "session_conflict", "renewal_refused", "agent_not_found")
 
 SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
 
@@ -26,7 +43,9 @@ SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
 def routes(api: Api) -> list[Route]:
     """`POST /frames`, and cancelling without a frame."""
 
+    @described(body=SessionFrame, answer=frames.Ok, errors=(*OF_SESSION, *OF_MESSAGE, *_ERRORS))
     async def post(request: Request) -> Response:
+        """Send a frame: the way up beside a stream, or without one."""
         frame: SessionFrame | None = None
         try:
             identity = await api.caller(request)
@@ -35,14 +54,22 @@ def routes(api: Api) -> list[Route]:
         except (Refused, NoSession, Unavailable) as error:
             return _error(refusal_of(error), frame)
 
+    @described(
+        query=native.Which,
+        body=native.CancelTurn,
+        optional=True,
+        answer=frames.Ok,
+        errors=(*OF_SESSION, "session_closed", "turn_not_found", "bad_frame"),
+    )
     async def cancel(request: Request) -> Response:
+        """Stop a turn."""
         cancelled: SessionFrame | None = None
         try:
             identity = await api.caller(request)
-            body = await optional_body(request, api.settings.max_body_bytes)
-            named = {"agent": request.query_params.get("agent"), **body}
-            session_id = request.path_params["session_id"]
-            cancelled = _checked(api, codec.encode({**named, "type": "cancel", "session_id": session_id}))
+            body = await read_body(request, api, native.CancelTurn, optional=True)
+            agent = body.agent or read_query(request, native.Which).agent
+            session_id = check_session_id(request.path_params["session_id"])
+            cancelled = frames.Cancel(session_id, agent, body.turn_id, body.ref)
             return json_response(await _take(api, request, identity, cancelled))
         except (Refused, NoSession, Unavailable) as error:
             return _error(refusal_of(error), cancelled)
@@ -92,14 +119,16 @@ def _line(api: Api, request: Request, identity: Identity) -> Connection | None:
 async def _key(api: Api, identity: Identity, line: Connection | None, frame: SessionFrame) -> Key:
     """Which session the frame means."""
     if frame.session_id is None:
-        agent = None if frame.agent is None else api.agent(frame.agent)
+        agent = None if frame.agent is None else api.agent(frame.agent, identity)
         return await api.supervisor.active(identity, agent or (line.agent if line is not None else None))
     if line is not None:
-        return await line.resolve(frame.session_id, frame.agent)
+        return await line.resolve(frame.session_id, frame.agent, identity)
     return await api.supervisor.resolve(identity, frame.session_id, frame.agent)
 
 
 async def _joined(line: Connection, key: Key, frame: frames.Send) -> bool:
+    if not line.identity.may_touch(key):
+        return False  # the request may say it, but the line may not hear it
     try:
         await line.join(key, CREATE[frame.create])
     except ConnectionError:
@@ -119,4 +148,9 @@ def _error(refusal: Refused, frame: SessionFrame | None) -> Response:
     if frame is not None:
         refusal.ref = refusal.ref or frame.ref
         refusal.session_id = refusal.session_id or frame.session_id
+    return error_response(refusal)
+
+
+def error_response(refusal: Refused) -> Response:
+    """A refusal as an `error` frame."""
     return json_response(codec.error_frame(refusal), refusal.status, retry_headers(refusal))

@@ -10,17 +10,29 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Identity
-from gateway.http import Api, error_body, error_response, json_body, json_response, route
+from gateway.http import (
+    OF_MESSAGE,
+    OF_SESSION,
+    OF_TURN,
+    Api,
+    described,
+    error_body,
+    error_response,
+    json_response,
+    read_body,
+    route,
+)
 from gateway.interfaces import Key
 from gateway.opening import CREATE
 from gateway.stream import COMMENT, Stream, connected, ends
-from protocol import codec, frames
+from protocol import codec, frames, native
 from protocol.errors import Refused
 from protocol.records import Terminal
 from protocol.view import frame_of
@@ -30,18 +42,12 @@ __all__ = ["routes"]
 
 def routes(api: Api) -> list[Route]:
     """To the active session of an agent, and to a named one."""
-
-    async def whole(request: Request) -> ASGIApp:
-        return await _message(api, request, Whole)
-
-    async def chunks(request: Request) -> ASGIApp:
-        return await _message(api, request, Chunks)
-
+    to_active, to_named = "/api/agents/{agent}/message", "/api/agents/{agent}/sessions/{session_id}/message"
     return [
-        route("/api/agents/{agent}/message", POST=whole),
-        route("/api/agents/{agent}/message/stream", POST=chunks),
-        route("/api/agents/{agent}/sessions/{session_id}/message", POST=whole),
-        route("/api/agents/{agent}/sessions/{session_id}/message/stream", POST=chunks),
+        route(to_active, POST=partial(whole, api)),
+        route(f"{to_active}/stream", POST=partial(chunks, api)),
+        route(to_named, POST=partial(whole, api)),
+        route(f"{to_named}/stream", POST=partial(chunks, api)),
     ]
 
 
@@ -99,15 +105,14 @@ class Whole(Answer):
         match self.mine(frame):
             case frames.Response() as ended:
                 answer = json_response(
-                    {
-                        "response": ended.content,
-                        "content": ended.content,
-                        "input_tokens": ended.input_tokens,
-                        "output_tokens": ended.output_tokens,
-                        "iterations": 1,
-                        "status": ended.status,
+                    native.Answered(
+                        response=ended.content,
+                        content=ended.content,
+                        input_tokens=ended.input_tokens,
+                        output_tokens=ended.output_tokens,
+                        status=ended.status,
                         **self.names(),
-                    }
+                    )
                 )
             case frames.Error() as failed:
                 answer = error_response(self.failure(failed))
@@ -139,7 +144,8 @@ class Chunks(Answer):
                 return self._chunk(content)
             case frames.ToolCall() as call:
                 self._calls[call.tool_call_id] = call
-                return self._event("tool_use", id=call.tool_call_id, tool=call.name, input=call.input)
+                used = native.ToolStarts(call.tool_call_id, call.name, call.input, **self.names())
+                return self._event("tool_use", used)
             case frames.ToolResult() as result:
                 return self._result(result)
             case frames.Response() as ended:
@@ -149,42 +155,57 @@ class Chunks(Answer):
                 return (self._chunk(rest) if rest else b"") + self._done(ended)
             case frames.Error() as failed:
                 self.over = True
-                return self._event("error", done=True, type="error", **error_body(self.failure(failed)))
+                told = {"done": True, "type": "error", **error_body(self.failure(failed))}
+                return self._event("error", told | self.names())
             case _:
                 return b""
 
     def _chunk(self, content: str) -> bytes:
         self._shown += len(content)
-        return self._event("chunk", content=content, done=False, type="text_delta", delta=content)
+        return self._event("chunk", native.Chunk(content, content, **self.names()))
 
     def _result(self, result: frames.ToolResult) -> bytes:
         call = self._calls.get(result.tool_call_id)
-        return self._event(
-            "tool_result",
-            id=result.tool_call_id,
-            tool="" if call is None else call.name,
-            input=None if call is None else call.input,
-            result=result.content,
-            is_error=result.is_error,
+        answered = native.ToolEnds(
+            result.tool_call_id,
+            "" if call is None else call.name,
+            None if call is None else call.input,
+            result.content,
+            result.is_error,
+            **self.names(),
         )
+        return self._event("tool_result", answered)
 
     def _done(self, ended: frames.Response) -> bytes:
-        usage = {"input_tokens": ended.input_tokens, "output_tokens": ended.output_tokens}
-        return self._event("done", done=True, type="done", usage=usage, status=ended.status)
+        usage = native.Tokens(ended.input_tokens, ended.output_tokens)
+        return self._event("done", native.End(usage, ended.status, **self.names()))
 
-    def _event(self, kind: str, **fields: Any) -> bytes:
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), codec.encode(fields | self.names()))
+    def _event(self, kind: str, data: Any) -> bytes:
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), codec.encode(data))
 
 
 # ── Asking ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+_ERRORS = (*OF_SESSION, *OF_MESSAGE, "bad_frame")
+
+
+@described(body=native.Say, answer=native.Answered, errors=(*_ERRORS, *OF_TURN))
+async def whole(api: Api, request: Request) -> ASGIApp:
+    """Say something to an agent, and wait for its whole answer."""
+    return await _message(api, request, Whole)
+
+
+@described(body=native.Say, answer=native.Streamed, media="text/event-stream", errors=_ERRORS)
+async def chunks(api: Api, request: Request) -> ASGIApp:
+    """Say something to an agent, and be sent its answer in chunks."""
+    return await _message(api, request, Chunks)
 
 
 async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
     """Everything that can be refused before the session is asked."""
     identity = await api.caller(request)
-    agent = api.agent(request.path_params["agent"])
-    body = await json_body(request, api.settings.max_body_bytes)
-    message = _frame(api, body, request.path_params.get("session_id"))
+    agent = api.agent(request.path_params["agent"], identity)
+    message = _frame(api, await read_body(request, api, native.Say), request.path_params.get("session_id"))
     if message.session_id is None:
         key = await api.supervisor.active(identity, agent)
     else:
@@ -193,23 +214,21 @@ async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
     return partial(_answer, api, identity, key, message, kind)
 
 
-def _frame(api: Api, body: dict[str, Any], session_id: str | None) -> frames.Send:
-    """The body as a `message` frame, by whose rules it is checked. Raises `Refused`."""
-    if not isinstance(body.get("message"), str):
-        raise Refused("bad_request", "message: expected a string, the text of the message.")
-    if body.get("attachments"):
-        raise Refused("bad_request", "attachments: this gateway takes none.")
-    fields: dict[str, Any] = {
-        name: body[name] for name in ("turn_id", "on_busy", "replaces", "create") if name in body
-    }
-    sender = {name: body[name] for name in ("sender_id", "sender_name") if name in body}
-    metadata = body.get("metadata")
-    if sender and isinstance(metadata, dict | None):
-        metadata = sender | (metadata or {})
-    fields |= {"type": "message", "content": body["message"], "session_id": session_id, "metadata": metadata}
-    frame = codec.decode_client_frame(codec.encode(fields), api.supervisor.limits)
-    assert isinstance(frame, frames.Send)
-    return frame
+def _frame(api: Api, said: native.Say, session_id: str | None) -> frames.Send:
+    """What is said as a `message` frame, by whose rules it is checked. Raises `Refused`."""
+    sender = {"sender_id": said.sender_id, "sender_name": said.sender_name}
+    metadata = {name: value for name, value in sender.items() if value is not UNSET}
+    message = frames.Send(
+        content=said.message,
+        session_id=session_id,
+        turn_id=said.turn_id,
+        on_busy=said.on_busy,
+        replaces=said.replaces,
+        metadata=metadata | (said.metadata or {}) or None,
+        create=said.create,
+    )
+    codec.check(message, api.supervisor.limits)
+    return message
 
 
 async def _answer(

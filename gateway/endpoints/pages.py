@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib.resources import files
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.http import Api, route
+from gateway.http import Api, Endpoint, described, route
 
 __all__ = ["routes"]
 
@@ -36,11 +35,14 @@ def routes(_: Api) -> list[Route]:
     """`/` and what it needs. Everything in it is addressed relatively, so that it works under any prefix."""
     web = files("gateway") / "web"
     return [
-        route(path, GET=partial(page, web.joinpath(name).read_bytes(), kind))
+        route(path, GET=_page(web.joinpath(name).read_bytes(), name, kind))
         for path, (name, kind) in _PAGES.items()
     ]
 
 
-async def page(body: bytes, kind: str, _: Request) -> Response:
-    """One file."""
-    return Response(body, headers=_HEADERS, media_type=kind)
+def _page(body: bytes, name: str, kind: str) -> Endpoint:
+    @described(f"The file `{name}` of the page.", answer=str, media=kind, public=True)
+    async def page(_: Request) -> Response:
+        return Response(body, headers=_HEADERS, media_type=kind)
+
+    return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,38 +11,44 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Identity
-from gateway.http import Api, check_origin, flag, raw_body, route, whole_number
+from gateway.http import OF_SESSION, Api, described, raw_body, read_query, route
 from gateway.interfaces import Key
 from gateway.opening import Create
 from gateway.stream import EVENT_STREAM, Events, connected
-from protocol import codec, frames
+from protocol import codec, frames, native
 from protocol.errors import Refused
 
 __all__ = ["routes"]
+
+_EVENTS: dict[str, Any] = {"answer": frames.ServerFrame, "media": "text/event-stream"}
+_ERRORS = ("session_closed", "too_many_sessions", "too_many_connections", "overloaded", "draining")
 
 
 def routes(api: Api) -> list[Route]:
     """One session as an EventSource, and many sessions down one stream."""
 
+    @described(query=native.Following, errors=(*OF_SESSION, *_ERRORS), **_EVENTS)
     async def one(request: Request) -> ASGIApp:
+        """Follow a session as an EventSource: `id:` is the cursor, `data:` the frame."""
         # It may create a session, so it is guarded like a socket though its method is a safe one.
-        check_origin(request.headers, api.settings.allow_hosts, changes=True)
-        identity, query = await api.caller(request), request.query_params
-        history = None
-        if "history" in query:
-            history = whole_number(query, "history", 0, 0, api.settings.max_history)
+        api.knock.check_origin(request.headers, changes=True)
+        identity, query = await api.caller(request, of_line=True), read_query(request, native.Following)
+        if (query.history or 0) > api.settings.max_history:
+            raise Refused("bad_request", f"history: expected 0 to {api.settings.max_history}.")
         number = request.headers.get("last-event-id")
-        cursor = number or query.get("cursor")
+        cursor = number or query.cursor
         create: Create = "never"
-        if flag(query, "create"):
+        if query.create:
             # An EventSource comes back by itself: it must not bring back what was deleted under it.
             create = "again" if number is None else "new"
-        key = await api.supervisor.resolve(identity, request.path_params["session_id"], query.get("agent"))
+        key = await api.supervisor.resolve(identity, request.path_params["session_id"], query.agent)
         if request.method == "HEAD":
             return _heads
-        return partial(_follow, api, identity, key, create, cursor, history)
+        return partial(_follow, api, identity, key, create, cursor, query.history)
 
+    @described(body=frames.Attach, errors=("bad_frame", "unknown_type", *_ERRORS), **_EVENTS)
     async def many(request: Request) -> ASGIApp:
+        """Follow many sessions down one stream: first `connected`, then as over a WebSocket."""
         identity = await api.caller(request)
         frame = codec.decode_client_frame(
             await raw_body(request, api.settings.max_body_bytes), api.supervisor.limits

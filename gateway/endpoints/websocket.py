@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from gateway.auth import Identity, authenticate, credentials, identify
+from gateway.auth import Identity, authenticate, identify, renew
 from gateway.connection import Connection
-from gateway.http import Api, check_origin, error_response, headers_of, query_of
+from gateway.http import Api, error_response, headers_of, query_of
 from protocol import codec, frames
 from protocol.errors import TABLE, Refused, Violated
+from protocol.openfang import Tools
 
 __all__ = ["SUBPROTOCOL", "refuse", "websocket"]
 
@@ -24,6 +25,7 @@ logger = structlog.get_logger("gateway.websocket")
 
 SUBPROTOCOL = "gateway.v1"
 EXTENSION = "trunkline.cork"
+_OVERLOAD = ("rate_limited", "too_many_connections", "overloaded")
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -69,6 +71,22 @@ class Line:
             pass
 
 
+class AgentLine(Line):
+    """The socket of one agent: tools are told in OpenFang's words, too."""
+
+    __slots__ = ("_tools",)
+
+    def __init__(self, send: Send, cork: Callable[[list[bytes]], bool] | None) -> None:
+        super().__init__(send, cork)
+        self._tools = Tools()
+
+    def send_nowait(self, frames: list[bytes]) -> bool:
+        return super().send_nowait(self._tools.told(frames))
+
+    async def send(self, frames: list[bytes]) -> None:
+        await super().send(self._tools.told(frames))
+
+
 async def websocket(
     api: Api, scope: MutableMapping[str, Any], receive: Receive, send: Send, agent: str | None
 ) -> None:
@@ -101,7 +119,7 @@ async def _open(
     await receive()  # websocket.connect
     headers, query = headers_of(scope), query_of(scope)
     cork = scope.get("extensions", {}).pop(EXTENSION, None)
-    line = Line(send, None if cork is None else cork["send_nowait"])
+    line = (Line if agent is None else AgentLine)(send, None if cork is None else cork["send_nowait"])
     accept: Message = {"type": "websocket.accept", "subprotocol": None}
     if SUBPROTOCOL in scope.get("subprotocols", ()):
         accept["subprotocol"] = SUBPROTOCOL
@@ -117,6 +135,7 @@ async def _open(
         await send(accept)
         try:
             first, identity = await _owed_hello(api, headers, query, receive)
+            _check_bound(api, agent, identity)
         except Refused as refusal:
             await _refuse(line, refusal)
             return None
@@ -127,7 +146,11 @@ async def _open(
     else:
         await send(accept)
     greeting = None if api.authenticator is None else partial(_renewed, api, headers)
-    connection = Connection(api.supervisor, line, identity, agent=agent, greeting=greeting)
+    try:
+        connection = Connection(api.supervisor, line, identity, agent=agent, greeting=greeting)
+    except Refused as refusal:  # one connection too many
+        await _refuse(line, refusal)
+        return None
     if first is None:
         connection.greet()
     else:
@@ -139,14 +162,22 @@ async def _knock(
     api: Api, headers: dict[str, str], query: dict[str, str], agent: str | None
 ) -> Identity | None:
     """Who this is, by the upgrade alone; None if `hello` has to say. Raises `Refused`."""
-    check_origin(headers, api.settings.allow_hosts, changes=True)
+    api.knock.check_origin(headers, changes=True)
     if api.runtime.draining:
         raise Refused("draining", "The gateway stops.")
-    if agent is not None and agent not in api.runtime.agents:
-        raise Refused("agent_not_found", f"There is no agent {agent[:64]!r}.")
-    if api.authenticator is not None and credentials(headers) is None:
+    if api.authenticator is not None and api.token(headers, query, of_line=True) is None:
         return None
-    return await api.identity(headers, query)
+    identity = await api.identity(headers, query, of_line=True)
+    _check_bound(api, agent, identity)
+    api.supervisor.usage.check(identity)
+    return identity
+
+
+def _check_bound(api: Api, agent: str | None, identity: Identity) -> None:
+    """Raises `Refused`, if that is no agent which the caller may use. Not before it is known who calls: the
+    names of agents are not for everybody."""
+    if agent is not None and not (agent in api.runtime.agents and identity.may_use(agent)):
+        raise Refused("agent_not_found", f"There is no agent {agent[:64]!r}.")
 
 
 async def _owed_hello(
@@ -172,10 +203,7 @@ async def _owed_hello(
 
 async def _renewed(api: Api, headers: dict[str, str], hello: frames.Hello, present: Identity) -> Identity:
     """A later `hello` with a token: for the same user, or refused."""
-    caller = await authenticate(api.authenticator, hello.token, headers)
-    if caller.user is not None and caller.user != present.user:
-        raise Refused("forbidden", "This token is another user's.")
-    return present._replace(expires_at=caller.expires_at)
+    return renew(present, await authenticate(api.authenticator, hello.token, headers))
 
 
 def _data(message: Message, limit: int) -> str:
@@ -216,9 +244,11 @@ async def refuse(refusal: Refused, scope: MutableMapping[str, Any], receive: Rec
 async def _refuse_upgrade(
     refusal: Refused, headers: dict[str, str], scope: MutableMapping[str, Any], send: Send
 ) -> None:
-    if "origin" not in headers and "websocket.http.response" in scope.get("extensions", {}):
+    # A browser cannot read an HTTP refusal; but who is refused for being too many should cost little.
+    plain = "origin" not in headers or refusal.code in _OVERLOAD
+    if plain and "websocket.http.response" in scope.get("extensions", {}):
         await _answer_http(refusal, send)
-    else:  # a browser cannot read an HTTP refusal
+    else:
         await send({"type": "websocket.accept"})
         await _refuse(Line(send, None), refusal)
 

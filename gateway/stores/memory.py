@@ -36,6 +36,7 @@ from gateway.interfaces import (
     SessionExists,
     Stale,
     Summary,
+    TooManySessions,
 )
 from gateway.stores.memory_catalog import Calendar, Catalog, Commons, Ended, Graveyard
 from gateway.stores.memory_log import Log
@@ -102,6 +103,7 @@ class MemoryStore:
         over_tombstone: bool = False,
         activate: bool = False,
         scopes: Scopes = NO_SCOPES,
+        most: int | None = None,
     ) -> Head:
         """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
         new_turns(records)
@@ -112,6 +114,8 @@ class MemoryStore:
             raise SessionExists
         if (tombstone := self._graveyard.tombstone(key)) is not None and not over_tombstone:
             raise NoSession(*tombstone)
+        if most is not None and self._catalog.count(key.user) >= most:
+            raise TooManySessions
         bodies = [encode_record(record) for record in records]
         log = Log(f"{self._generation}x{next(self._incarnations)}", info)
         self._graveyard.clear(key)

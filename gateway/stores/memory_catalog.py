@@ -43,6 +43,10 @@ class Catalog:
         if not self._same_id[key.session_id]:
             del self._same_id[key.session_id]
 
+    def count(self, user: str) -> int:
+        """How many sessions that user has."""
+        return len(self._by_age_of_user.get(user, ()))
+
     def find(self, session_id: str, user: str | None) -> list[Key]:
         """The sessions with that id, of that user or of all."""
         return [key for key in self._same_id.get(session_id, ()) if user in (None, key.user)]

@@ -22,6 +22,7 @@ from gateway.interfaces import (
     Segment,
     SessionExists,
     Stale,
+    TooManySessions,
 )
 from gateway.stores.sqlite_file import Database
 from gateway.stores.sqlite_rows import STATUSES, Log, known, log_of, place, running, shown_between
@@ -82,7 +83,13 @@ def _moments(life: Life | None) -> tuple[bytes | None, float | None, float | Non
 
 
 def create(
-    database: Database, info: Info, tag: str, what: Written, over_tombstone: bool, activate: bool
+    database: Database,
+    info: Info,
+    tag: str,
+    what: Written,
+    over_tombstone: bool,
+    activate: bool,
+    most: int | None,
 ) -> Head:
     """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
     execute, key = database.connection.execute, info.key
@@ -95,6 +102,12 @@ def create(
         if there.tag == tag:
             return there.head
         raise SessionExists
+    if most is not None:
+        [(count,)] = execute(
+            "SELECT count(*) FROM (SELECT 1 FROM session WHERE user = ? LIMIT ?)", (key.user, most)
+        )
+        if count >= most:
+            raise TooManySessions
     execute("DELETE FROM tombstone WHERE agent = ? AND user = ? AND session_id = ?", key)
     incarnation = token_hex(4)
     created = execute(

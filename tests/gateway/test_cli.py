@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,8 +22,11 @@ from websockets.asyncio.client import connect
 
 import gateway
 from gateway.cli import main
+from gateway.interfaces import Caller
+from gateway.keys import FixedKeys, secret_key
 from gateway.settings import OPTIONS
 from gateway.stores.sqlite import SqliteStore
+from gateway.tokens import Tokens
 
 WAIT = 10.0
 """Seconds that a process may take for anything: Python itself needs one where two cores are shared."""
@@ -225,8 +229,13 @@ async def test_neither_what_people_say_nor_what_proves_who_they_are_is_logged(
     ("args", "sentence"),
     [
         (["--port", "99999"], "--port is '99999'; allowed is a whole number from 0 to 65,535."),
-        (["--host", "0.0.0.0"], "no authentication yet, and everybody who can reach 0.0.0.0 could read and"),
-        (["--host", "example.com"], "--allow-host"),
+        (
+            ["--host", "0.0.0.0"],
+            "Nothing says who may come in, and everybody who can reach 0.0.0.0 could read",
+        ),
+        (["--host", "example.com"], "set GATEWAY_JWT_SECRET, "),
+        (["--host", "::"], "With --allow-anonymous it is open to all."),
+        (["--authenticator", "nobody:here"], "The authenticator nobody:here cannot be loaded: there is no"),
         (["--agent", "me=nobody"], "The agent nobody cannot be loaded: it is none of echo, eliza"),
         (["--agent", "me=echo?token=geheim"], "The agent echo?token=… cannot be loaded: there is no option"),
         (
@@ -250,6 +259,62 @@ def test_what_cannot_be_served_is_refused_in_one_sentence(
     assert result.stderr.count("\n") == 1
     assert "geheim" not in result.output
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"GATEWAY_JWT_SECRET": "geheim"}, "GATEWAY_JWT_SECRET is of no use: the secret has 6 bytes"),
+        ({"GATEWAY_API_KEYS": "geheim"}, "GATEWAY_API_KEYS is '…'; allowed is NAME=KEY."),
+        ({"GATEWAY_ALLOW_ANONYMOUS": "yes"}, "GATEWAY_ALLOW_ANONYMOUS is 'yes'; allowed is true or false."),
+    ],
+)
+def test_keys_that_are_none_are_refused_in_one_sentence_too(
+    invoke: Callable[..., Result], environ: dict[str, str], sentence: str
+) -> None:
+    result = invoke("serve", "--port", "0", **environ)
+    assert (result.exit_code, result.stderr.count("\n"), result.stdout) == (2, 1, "")
+    assert sentence in result.stderr
+    assert "geheim" not in result.output
+
+
+OWN = """
+from gateway.interfaces import Caller
+
+class Door:
+    async def __call__(self, token, headers):
+        return Caller(user=token)
+
+    async def check(self):
+        return "it is open to all"
+
+    async def aclose(self):
+        print("the door is closed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "status"),
+    [
+        (["--allow-anonymous"], {}, 200),
+        ([], {"GATEWAY_ALLOW_ANONYMOUS": "true"}, 200),
+        ([], {"GATEWAY_API_KEYS": "ops=k"}, 401),
+        (["--authenticator", "own:Door"], {}, 200),
+    ],
+)
+async def test_it_listens_beyond_this_machine_where_it_is_said_who_may_come_in(
+    tmp_path: Path, flags: list[str], environ: dict[str, str], status: int
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    flags = ["--host", "0.0.0.0", "--port", "0", "--store", "memory:", *flags]
+    async with process(tmp_path, "serve", *flags, **environ) as running:
+        port = re.findall(r"0\.0\.0\.0:([0-9]+)", await first_line(running))[0]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT) as client:
+            assert (await client.get("/healthz")).status_code == 200
+            listed = await client.get("/api/sessions", headers={"X-API-Key": "ann"})
+            assert listed.status_code == status
+        out, _ = await stop(running)
+    assert ("the door is closed" in out) is ("own:Door" in flags)
 
 
 def test_a_port_in_use_is_said_so(invoke: Callable[..., Result]) -> None:
@@ -298,6 +363,21 @@ def test_check_shows_every_setting_and_where_it_came_from(invoke: Callable[..., 
     assert "geheim" not in result.stdout
 
 
+SECRET_KEY = "a secret of thirty-two bytes, or more"
+
+
+def test_check_says_who_is_let_in_and_shows_no_key(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    assert "callers: everybody who can reach the address" in invoke("check").stdout
+    result = invoke("check", GATEWAY_API_KEYS="ops=geheim ci=geheim2", GATEWAY_JWT_SECRET=SECRET_KEY)
+    assert "callers: well: the services ops, ci; users with a token\n" in result.stdout
+    assert not any(key in result.output for key in ("geheim", SECRET_KEY))
+    (tmp_path / "own.py").write_text(OWN)
+    result = invoke("check", "--authenticator", "own:Door", GATEWAY_API_KEYS="ops=geheim")
+    assert "callers: well: it is open to all\n" in result.stdout
+    (tmp_path / "plain.py").write_text("async def door(token, headers): pass")
+    assert "callers: whom plain:door lets in\n" in invoke("check", "--authenticator", "plain:door").stdout
+
+
 def test_check_tries_the_store_and_every_agent(invoke: Callable[..., Result]) -> None:
     result = invoke("check")
     assert "store sqlite:///gateway.db: well" in result.stdout
@@ -311,6 +391,7 @@ def test_check_tries_the_store_and_every_agent(invoke: Callable[..., Result]) ->
         (["--store", "sqlite:///no/such.db"], "store sqlite:///no/such.db: not well: "),
         (["--agent", "me=http?url=http://127.0.0.1:1/"], "agent me: not well: "),
         (["--agent", "me=nobody"], "The agent nobody cannot be loaded: "),
+        (["--authenticator", "nobody:here"], "The authenticator nobody:here cannot be loaded: "),
     ],
 )
 def test_check_fails_if_something_is_not_well(
@@ -319,6 +400,63 @@ def test_check_fails_if_something_is_not_well(
     result = invoke("check", *args)
     assert result.exit_code == 1
     assert line in result.stdout
+
+
+def test_check_fails_if_keys_cannot_be_fetched(invoke: Callable[..., Result]) -> None:
+    result = invoke("check", GATEWAY_JWKS_URL="http://127.0.0.1:1/keys")
+    assert result.exit_code == 1
+    assert "callers: not well: http://127.0.0.1:1/keys cannot be reached" in result.stdout
+
+
+# ── token ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def read(token: str, **options: Any) -> Caller:
+    return await Tokens([FixedKeys([secret_key(SECRET_KEY)])], time.time, **options).read(token)
+
+
+async def test_token_makes_one_for_a_user(invoke: Callable[..., Result]) -> None:
+    result = invoke("token", "--user", "ann", "--ttl", "90s", GATEWAY_JWT_SECRET=SECRET_KEY)
+    assert (result.exit_code, result.stderr) == (0, "")
+    caller = await read(result.stdout.strip())
+    assert (caller.user, caller.agents, caller.sessions) == ("ann", None, None)
+    assert caller.expires_at is not None
+    assert 80 < caller.expires_at - time.time() <= 90
+
+
+async def test_token_narrows_it_and_names_audience_and_issuer(invoke: Callable[..., Result]) -> None:
+    narrow = ("--agent", "a", "--agent", "b", "--session", "s")
+    names = {"GATEWAY_JWT_AUDIENCE": "us", "GATEWAY_JWT_ISSUER": "id"}
+    result = invoke("token", "--user", "ann", *narrow, GATEWAY_JWT_SECRET=SECRET_KEY, **names)
+    caller = await read(result.stdout.strip(), audience="us", issuer="id")
+    assert (caller.agents, caller.sessions) == ({"a", "b"}, {"s"})
+    assert caller.expires_at is not None
+    assert caller.expires_at - time.time() > 3500
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "sentence"),
+    [
+        ([], {}, "GATEWAY_JWT_SECRET is not set"),
+        ([], {"GATEWAY_JWT_SECRET": "geheim"}, "GATEWAY_JWT_SECRET is of no use: the secret has 6 bytes"),
+        (
+            ["--ttl", "1"],
+            {"GATEWAY_JWT_SECRET": SECRET_KEY},
+            "--ttl is '1'; allowed is a number of s, m, h or d",
+        ),
+        (["--ttl", "0s"], {"GATEWAY_JWT_SECRET": SECRET_KEY}, "--ttl is '0s'"),
+        (["--user", "a/b"], {"GATEWAY_JWT_SECRET": SECRET_KEY}, "user_id must be"),
+        (["--agent", "a b"], {"GATEWAY_JWT_SECRET": SECRET_KEY}, "agent must be"),
+        (["--session", ".."], {"GATEWAY_JWT_SECRET": SECRET_KEY}, "session_id must be"),
+    ],
+)
+def test_token_says_what_it_lacks(
+    invoke: Callable[..., Result], args: list[str], environ: dict[str, str], sentence: str
+) -> None:
+    result = invoke("token", "--user", "ann", *args, **environ)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"Error: {sentence}")
+    assert "geheim" not in result.stderr
 
 
 # ── schema, chat ────────────────────────────────────────────────────────────────────────────────────────────
@@ -349,7 +487,7 @@ def test_chat_wants_a_url_that_is_one(invoke: Callable[..., Result]) -> None:
 
 
 def test_every_command_explains_itself(invoke: Callable[..., Result]) -> None:
-    for command in ("serve", "check", "chat", "schema"):
+    for command in ("serve", "check", "chat", "token", "schema"):
         result = invoke(command, "--help")
         assert result.exit_code == 0
         assert result.stdout.count("\n") > 5

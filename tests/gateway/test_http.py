@@ -1,4 +1,4 @@
-"""What the HTTP endpoints share: doors, ids, bodies and paging."""
+"""What the HTTP endpoints share: ids, bodies and paging."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from gateway.http import (
-    check_origin,
     error_response,
-    host_name,
     json_body,
     opaque,
     read_opaque,
@@ -18,49 +16,6 @@ from gateway.http import (
     whole_number,
 )
 from protocol.errors import Refused
-
-PAGE = {"host": "localhost:8080", "origin": "http://localhost:8080", "sec-fetch-site": "same-origin"}
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [("Localhost:80", "localhost"), ("[::1]:80", "::1"), ("127.0.0.1", "127.0.0.1"), ("a:b:c", ""), ("", "")],
-)
-def test_the_name_in_a_host_header(host: str, name: str) -> None:
-    assert host_name(host) == name
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [PAGE, {"host": "127.0.0.1:1"}, {"host": "[::1]:1"}, {"host": "a.localhost"}, {"host": "proxy.example"}],
-)
-def test_programs_and_own_pages_may_change_things(headers: dict[str, str]) -> None:
-    check_origin(headers, ("proxy.example",), changes=True)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"host": "evil.example"},
-        {"host": "evil.example", "origin": "http://evil.example"},
-        {**PAGE, "origin": "http://evil.example"},
-        {**PAGE, "origin": "http://localhost:9999"},
-        {**PAGE, "origin": "null"},
-        {"host": "localhost", "sec-fetch-site": "cross-site"},
-        {"host": "localhost", "sec-fetch-site": "same-site"},
-    ],
-)
-def test_no_other_page_may_change_anything(headers: dict[str, str]) -> None:
-    with pytest.raises(Refused) as refused:
-        check_origin(headers, (), changes=True)
-    assert refused.value.code == "forbidden"
-
-
-def test_whoever_only_reads_may_come_from_a_link_but_not_to_a_rebound_name() -> None:
-    check_origin({**PAGE, "sec-fetch-site": "cross-site"}, (), changes=False)
-    with pytest.raises(Refused):
-        check_origin({"host": "rebound.example"}, (), changes=False)
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "new\nline", "é"])

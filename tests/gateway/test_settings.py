@@ -34,6 +34,14 @@ def test_several_are_repeated_flags_or_separated_by_spaces_in_the_environment() 
     assert load({}, {"GATEWAY_AGENTS": "a=x  b=y"})[0].agents == ("a=x", "b=y")
 
 
+def test_a_flag_without_a_value_says_yes_and_a_variable_says_which() -> None:
+    settings, origins = load({"allow_anonymous": True, "allow_query_token": False}, {})
+    assert (settings.allow_anonymous, origins["allow_anonymous"]) == (True, "--allow-anonymous")
+    assert (settings.allow_query_token, origins["allow_query_token"]) == (False, DEFAULT)
+    for text, meant in (("true", True), ("1", True), ("false", False), ("0", False)):
+        assert load({}, {"GATEWAY_ALLOW_ANONYMOUS": text})[0].allow_anonymous is meant
+
+
 def test_numbers_are_read_as_what_they_are() -> None:
     settings, _ = load(
         {}, {"GATEWAY_KEEP_DAYS": "0.5", "GATEWAY_KEEP_RECORDS": "7", "GATEWAY_HEARTBEAT": "3"}
@@ -57,6 +65,12 @@ def test_numbers_are_read_as_what_they_are() -> None:
             {"GATEWAY_LOG_FORMAT": "xml"},
             "GATEWAY_LOG_FORMAT is 'xml'; allowed is text or json.",
         ),
+        (
+            {},
+            {"GATEWAY_ALLOW_ANONYMOUS": "perhaps"},
+            "GATEWAY_ALLOW_ANONYMOUS is 'perhaps'; allowed is true or false.",
+        ),
+        ({}, {"GATEWAY_API_KEYS": "geheim"}, "GATEWAY_API_KEYS is '…'; allowed is NAME=KEY."),
         ({"root_path": "gw/"}, {}, "--root-path is 'gw/'; allowed is /this or /this/that."),
         (
             {"ssl_keyfile": "key.pem"},
@@ -108,6 +122,11 @@ def test_every_setting_says_what_it_means_and_is_set_by_one_variable_and_at_most
     [
         ("store", "redis://ann:geheim@host/0", "redis://…@host/0"),
         ("agents", ("a=eliza", "b=http?url=https://x:geheim@y&key=geheim"), "a=eliza b=http?url=…&key=…"),
+        ("jwt_secret", "geheim", "…"),
+        ("jwt_public_key", "-----BEGIN", "…"),
+        ("jwks_url", "https://ann:geheim@id.example/keys?key=geheim", "https://…@id.example/keys?key=…"),
+        ("api_keys", ("ops=geheim", "ci=geheim="), "ops=… ci=…"),
+        ("allow_anonymous", False, "false"),
         ("keep_days", None, ""),
         ("heartbeat", 20.0, "20.0"),
     ],

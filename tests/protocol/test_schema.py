@@ -128,7 +128,7 @@ def test_the_gateway_receives_client_frames_and_sends_server_frames() -> None:
         "/ws",
         "/api/agents/{agent}/ws",
     }
-    of_the_agent_socket = {"command", "command_result"}
+    of_the_agent_socket = {"command", "command_result", "tool_start", "tool_end"}
     for operation in document["operations"].values():
         channel = resolve(document, operation["channel"]["$ref"])
         structs = CLIENT if operation["action"] == "receive" else SERVER

@@ -446,6 +446,9 @@ def test_turns_never_told_of_are_not_shown_once_all_before_the_oldest_was_replac
         frames.Token(1.0),
         frames.Goaway("restart", 1_000),
         frames.CommandResult("stop", "Stopped.", "s"),
+        frames.Typing("s", "tool", "agent", "t", "look"),
+        frames.ToolStart("s", "t", "c", "look"),
+        frames.ToolEnd("s", "t", "c", "look", "{}"),
         frames.Error(
             content="Too many wait.", code="queue_full", retryable=True, session_id="s", turn_id="t", ref="r"
         ),

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from protocol import frames, records
-from protocol.view import frame_of, history_message, tool_uses
+from protocol.lifetime import Life, Terms, begin, renewed
+from protocol.view import frame_of, history_message, notice_of_end, notices, tool_uses
 
 HIDDEN = (records.Started, records.CancelRequested, records.Event)
 SHOWN = [struct for struct in get_args(records.Record) if struct not in HIDDEN]
@@ -81,3 +82,54 @@ def test_calls_that_overlap_keep_their_own_results_and_their_order() -> None:
 def test_a_result_without_call_is_not_shown() -> None:
     assert tool_uses([RESULT]) is None
     assert tool_uses([]) is None
+
+
+# ── Lives ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+LIFE = begin(Terms(30, True, 720, 5), 0.0, 0.0)
+WARNED = replace(LIFE, warned=True)
+RENEWED = renewed(WARNED, 1600.0)
+
+
+def notice(status: Any, count: int, expires_at: float, minutes: float | None = None) -> frames.Session:
+    return frames.Session("s", status, count, expires_at, minutes)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (LIFE, LIFE, []),
+        (LIFE, WARNED, [notice("expiring", 0, 1800.0, 3.333)]),
+        (WARNED, WARNED, []),
+        (WARNED, RENEWED, [notice("renewed", 1, 3400.0)]),
+        (RENEWED, replace(RENEWED, warned=True), [notice("expiring", 1, 3400.0, 30.0)]),
+        (
+            WARNED,
+            replace(RENEWED, warned=True, renewal_count=3),
+            [*(notice("renewed", count, 3400.0) for count in (1, 2, 3)), notice("expiring", 3, 3400.0, 30.0)],
+        ),
+        (WARNED, LIFE, []),
+        (LIFE, replace(LIFE, last_activity=60.0, expires_at=900.0), []),
+        (None, WARNED, []),
+        (WARNED, None, []),
+        (None, None, []),
+    ],
+    ids=[
+        "nothing new", "expiring", "told before", "renewed", "expiring again", "what came at once, in order",
+        "not near its end any more", "other terms", "just read", "of another kind", "for ever",
+    ],
+)  # fmt: skip
+def test_of_a_life_is_told_what_is_new(
+    before: Life | None, after: Life | None, told: list[frames.Session]
+) -> None:
+    assert notices("s", before, after, 1600.0) == told
+
+
+def test_a_warning_after_the_end_leaves_no_minutes() -> None:
+    assert notices("s", LIFE, WARNED, 9999.0) == [notice("expiring", 0, 1800.0, 0.0)]
+
+
+def test_the_end_is_told_with_the_moment_only_if_it_was_a_moment_of_time() -> None:
+    assert notice_of_end("s", "expired", RENEWED) == frames.Session("s", "expired", 1, 3400.0)
+    assert notice_of_end("s", "closed", RENEWED) == frames.Session("s", "closed", 1)
+    assert notice_of_end("s", "closed", None) == frames.Session("s", "closed", 0)

@@ -172,7 +172,7 @@ async def test_cancelling_has_a_route_of_its_own(in_memory: Any) -> None:
         assert (await rig.http.post(path)).json()["turn_id"] == turn_id
         for body, status, code in (
             ({"turn_id": "none"}, 404, "turn_not_found"),
-            ({"turn_id": 7}, 400, "bad_frame"),
+            ({"turn_id": 7}, 400, "bad_request"),
         ):
             response = await rig.http.post(path, json=body)
             assert (response.status_code, response.json()["code"]) == (status, code)

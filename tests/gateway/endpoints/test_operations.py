@@ -13,7 +13,8 @@ async def test_it_is_alive_and_ready_until_it_stops(in_memory: Any) -> None:
     async with in_memory() as rig:
         for path in ("/healthz", "/readyz"):
             assert (await rig.http.get(path)).json() == {"status": "ok"}
-        assert (await rig.http.get("/api/health")).json() == {"status": "ok", "version": __version__}
+        for path in ("/health", "/api/health"):
+            assert (await rig.http.get(path)).json() == {"status": "ok", "version": __version__}
         await rig.app.drain()
         assert (await rig.http.get("/healthz")).status_code == 200
         ready = await rig.http.get("/readyz")
@@ -47,8 +48,14 @@ async def test_status_and_version_say_what_runs_here(in_memory: Any) -> None:
         assert [agent["id"] for agent in status["agents"]] == ["bot", "echo"]
         assert status["default_model"] == "bot"
         assert status["uptime_seconds"] >= 0
-        version = (await rig.http.get("/api/version")).json()
-        assert (version["name"], version["version"]) == ("trunkline", __version__)
+        for path in ("/version", "/api/version"):
+            version = (await rig.http.get(path)).json()
+            assert (version["name"], version["version"]) == ("trunkline", __version__)
+            assert version["language"] == "python"
+            assert set(version) == {
+                "name", "version", "build_date", "git_sha", "rust_version", "platform", "arch",  # OpenFang
+                "language", "language_version",  # ADK
+            }  # fmt: skip
 
 
 async def test_every_answer_has_a_request_id_given_or_made(in_memory: Any) -> None:

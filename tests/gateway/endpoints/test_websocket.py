@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from gateway.interfaces import Caller
+from gateway.interfaces import Caller, ToolCall, ToolResult
 from gateway.settings import Settings
 from protocol.errors import Refused
 from tests.harness import WAIT
@@ -90,6 +90,44 @@ async def test_the_agents_socket_speaks_to_that_agent_also_in_bare_text(served: 
         await line.socket.send("just words")
         assert (await line.until("attached"))["agent"] == "echo"
         assert (await line.until("response"))["content"] == "just words"
+
+
+async def test_the_agents_socket_tells_of_tools_in_openfangs_words_too_and_no_other_does(served: Any) -> None:
+    async with served() as rig:
+        heard = []
+        for path in ("/api/agents/bot/ws", "/ws"):
+            async with wire(rig, path) as line:
+                await line.frame()
+                await line.send("message", session_id="s", turn_id=path, content="x", agent="bot")
+                said = await rig.bot.given(path)
+                for piece in ("So ", ToolCall("c", "add", {"a": 1}), ToolResult("c", 2), "two"):
+                    said.say(piece)
+                said.end()
+                frames = [await line.frame()]
+                while frames[-1]["type"] != "response":
+                    frames.append(await line.frame())
+                heard.append([frame for frame in frames if "tool" in str(frame.values())])
+        bound, unbound = heard
+        assert [frame["type"] for frame in unbound] == ["tool_call", "tool_result"]
+        assert [frame["type"] for frame in bound] == [
+            "typing", "tool_start", "tool_end", "tool_call", "tool_result",
+        ]  # fmt: skip
+        assert (bound[0]["state"], bound[0]["tool"]) == ("tool", "add")
+        assert (bound[1]["id"], bound[1]["tool"]) == ("c", "add")
+        assert bound[2]["input"] == '{"a":1}'
+        assert (bound[4]["id"], bound[4]["tool"], bound[4]["result"]) == ("c", "add", "2")
+        assert all(frame["session_id"] == "s" for frame in bound)
+        assert "tool" not in unbound[1]
+
+
+async def test_an_empty_answer_has_its_end_too(served: Any) -> None:
+    async with served() as rig, wire(rig, "/api/agents/bot/ws") as line:
+        await line.send("message", session_id="s", turn_id="t", content="x")
+        (await rig.bot.given("t")).end()
+        end = await line.until("response")
+        assert (end["content"], end["session_id"], end["input_tokens"]) == ("", "s", 0)
+        await line.send("ping", ref="p")
+        assert (await line.frame())["type"] == "pong"
 
 
 async def test_several_frames_come_in_one_message_to_who_asked_for_it(served: Any) -> None:

@@ -27,6 +27,7 @@ from gateway.interfaces import (
     SessionExists,
     Stale,
     Store,
+    TooManySessions,
 )
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
@@ -169,6 +170,35 @@ async def test_what_is_known_beside_the_log_comes_back_as_it_was_given(store: St
     known = (await store.load(KEY)).info
     assert known.state == {"n": [1, 2.5, None, {"ü": "😀"}]}
     assert (known.label, known.metadata) == ("läbel", {"k": "v"})
+
+
+async def test_a_user_has_no_more_sessions_than_it_may_have(store: Store) -> None:
+    first = Session(store, Key("bot", "ann", "s0"))
+    await first.create(most=2)
+    await Session(store, Key("other", "ann", "s1")).create(most=2)
+    for agent in ("bot", "other"):
+        with pytest.raises(TooManySessions):
+            await Session(store, Key(agent, "ann", "s2")).create(*exchange("t"), most=2)
+    with pytest.raises(NoSession):
+        await store.load(Key("bot", "ann", "s2"))
+    await Session(store, Key("bot", "bob", "s2")).create(most=2)
+    assert await store.create(described(first.key), first.head.tag, most=2) == first.head
+    await store.delete(first.key, NOW)
+    await Session(store, Key("bot", "ann", "s2")).create(most=2)
+    with pytest.raises(TooManySessions):
+        await Session(store, first.key).create(over_tombstone=True, most=2)
+
+
+async def test_however_many_are_made_at_the_same_time(store: Store) -> None:
+    async def make(number: int) -> bool:
+        try:
+            await Session(store, Key("bot", "ann", f"s{number}")).create(most=5)
+        except TooManySessions:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*map(make, range(20)))) == 5
+    assert len(await store.sessions(None, "ann", 100)) == 5
 
 
 async def test_a_session_is_made_once(session: Session) -> None:
