@@ -69,9 +69,9 @@ class Described(NamedTuple):
         return {name: self.told.path.get(name, _PARAMETERS.get(name, str)) for name in names}
 
     @property
-    def native(self) -> bool:
-        """Do its errors look as the gateway's own?"""
-        return self.shape is error_response
+    def bodies(self) -> tuple[Any, ...]:
+        """The types of its errors' bodies."""
+        return tuple(vars(self.shape).get("bodies", (dict[str, Any],)))
 
     @property
     def codes(self) -> list[str]:

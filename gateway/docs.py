@@ -102,9 +102,16 @@ def _parameter(parameter: Json) -> list[str]:
 def _content(holder: Json) -> str:
     """The media types of a body, and its shapes."""
     return ", ".join(
-        f"{_type(content['schema'].get('contentSchema', content['schema']))} <small>{escape(media)}</small>"
+        f"{_type(_data(content['schema']))} <small>{escape(media)}</small>"
         for media, content in holder["content"].items()
     )
+
+
+def _data(schema: Json) -> Json:
+    """What is told: of an event its data."""
+    data: Json = schema.get("properties", {}).get("data", schema)
+    found: Json = data.get("contentSchema", schema)
+    return found
 
 
 def _shape(name: str, schema: Json) -> Iterator[str]:

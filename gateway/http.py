@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from math import isfinite
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from protocol.codec import encode
 from protocol.diagnose import explain, malformed
 from protocol.errors import Refused
+from protocol.saying import Problem
 
 from .api import Api
 from .interfaces import NoSession, Unavailable
@@ -52,6 +53,7 @@ __all__ = [
     "request_id",
     "retry_headers",
     "route",
+    "shaped",
     "whole_number",
 ]
 
@@ -102,6 +104,7 @@ OF_TURN = (
 """How turns fail."""
 
 F = TypeVar("F", bound=Callable[..., Awaitable[ASGIApp]])
+R = TypeVar("R", bound=Callable[[Refused], Response])
 
 
 def described(summary: str | None = None, **told: Any) -> Callable[[F], F]:
@@ -112,6 +115,16 @@ def described(summary: str | None = None, **told: Any) -> Callable[[F], F]:
         first = (endpoint.__doc__ or "").partition("\n\n")[0]
         vars(endpoint)["operation"] = Operation(summary=summary or " ".join(first.split()), **told)
         return endpoint
+
+    return describe
+
+
+def shaped(*bodies: Any) -> Callable[[R], R]:
+    """Tells in the description of the API that errors look like one of these types."""
+
+    def describe(respond: R) -> R:
+        vars(respond)["bodies"] = bodies
+        return respond
 
     return describe
 
@@ -213,7 +226,7 @@ async def read_body(
         # The decoder skips fields it does not know, bytes that are not UTF-8 included: hence as text.
         return msgspec.json.decode(data.decode(), type=kind)
     except msgspec.ValidationError as error:
-        raise _unfit(error, kind, "The body") from None
+        raise explain(error, kind, "The body") from None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refused("bad_request", f"The body is not JSON: {malformed(error)}.") from None
 
@@ -224,35 +237,11 @@ def read_query(request: Request, kind: type[Q]) -> Q:
     try:
         query = msgspec.convert(dict(request.query_params), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _unfit(error, kind, "The query") from None
+        raise explain(error, kind, "The query") from None
     for name, value in msgspec.structs.asdict(query).items():
         if isinstance(value, float) and not isfinite(value):
             raise Refused("bad_request", f"{name}: expected a number, got {value}.")
     return query
-
-
-def _unfit(error: msgspec.ValidationError, kind: Any, whole: str) -> Refused:
-    code, sentence = explain(error, _expected(kind), whole)
-    return Refused(code or "bad_request", sentence)
-
-
-@cache
-def _expected(kind: Any) -> dict[str, str]:
-    """What strings and choices the fields of a struct take, in words, by their names on the wire."""
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return {}
-    hints = get_type_hints(kind, include_extras=True)
-    words = {field.encode_name: _words(hints[field.name]) for field in msgspec.structs.fields(kind)}
-    return {name: text for name, text in words.items() if text}
-
-
-def _words(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    for meta in getattr(hint, "__metadata__", ()):
-        if isinstance(meta, msgspec.Meta) and (meta.pattern or meta.max_length is not None):
-            return meta.description or ""
-    return "".join(map(_words, get_args(hint)))
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
@@ -271,6 +260,7 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
     return Response(encode(body), status, headers, "application/json")
 
 
+@shaped(Problem)
 def error_response(refusal: Refused) -> Response:
     """A refusal as the native routes answer it."""
     return json_response(error_body(refusal), refusal.status, retry_headers(refusal))

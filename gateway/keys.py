@@ -123,7 +123,7 @@ class _KeySet(Struct):
 def _key_of(jwk: dict[str, Any]) -> Key | None:
     """The key, if it is public and for signatures: a secret in a public place is none."""
     kid, algorithm = jwk.get("kid"), jwk.get("alg")
-    if jwk.get("kty") == "oct" or jwk.get("use", "sig") != "sig":
+    if jwk.get("use", "sig") != "sig":
         return None
     try:
         material = PyJWK(jwk).key

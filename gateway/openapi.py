@@ -3,18 +3,18 @@ read and answer, and of the table of errors, so that it cannot lag behind them."
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_type_hints
 
 import msgspec
 from starlette.routing import BaseRoute
 
 from protocol.components import Json, components
-from protocol.errors import TABLE, Refused
+from protocol.errors import TABLE
 from protocol.ids import UserId
 
 from . import __version__
-from .described import SURFACES, Described, Shape, Shapes, operations
+from .described import SURFACES, Described, Shapes, operations
 
 __all__ = ["openapi"]
 
@@ -24,8 +24,8 @@ _ABOUT = {
     "summary": "Conversations with agents, over one WebSocket and over HTTP.",
     "description": (
         "All surfaces work on the same sessions: what one makes, every other one can see and continue, and "
-        "so can the WebSocket at `/ws`, which `asyncapi.json` describes. An error has the same status on all of "
-        "them, and the shape of its surface."
+        "so can the WebSocket at `/ws`; `asyncapi.json` describes that. An error has the same status on "
+        "all of them, and the shape of its surface."
     ),
     "license": {"name": "MIT", "identifier": "MIT"},
 }
@@ -68,7 +68,7 @@ def openapi(routes: Sequence[BaseRoute], shapes: Shapes) -> Json:
         ],
         "paths": paths,
         "components": {
-            "schemas": kinds.definitions | {_error_name(one): _error_schema(one.shape) for one in told},
+            "schemas": kinds.definitions,
             "parameters": {"User": {**_USER, "schema": kinds.received(UserId)}},
             "headers": _HEADERS,
             "securitySchemes": _SECURITY,
@@ -84,7 +84,8 @@ class _Kinds:
         for one in told:
             received += [*one.parameters.values(), *_fields(one.told.query).values()]
             received += [] if one.told.body is None else [one.told.body]
-            sent += [kind for answer in (one.told.answer, *one.told.also.values()) for kind in _any(answer)]
+            answers = (one.told.answer, *one.told.also.values(), one.bodies)
+            sent += [kind for answer in answers for kind in _any(answer)]
         found = components(received, sent, "#/components/schemas/{name}")
         self.definitions = found.definitions
         # Not every type can be hashed: a list, since there are few.
@@ -174,8 +175,8 @@ def _responses(one: Described, kinds: _Kinds) -> Json:
     for code in one.codes:
         by_status.setdefault(TABLE[code].status, []).append(code)
     for status, codes in sorted(by_status.items()):
-        schema = {"$ref": f"#/components/schemas/{_error_name(one)}"}
-        response = _response(", ".join(f"`{code}`" for code in codes), "application/json", schema)
+        told_of = ", ".join(f"`{code}`" for code in codes)
+        response = _response(told_of, "application/json", kinds.sent(one.bodies))
         if any(TABLE[code].retry_after_ms for code in codes):
             response["headers"] |= _header("Retry-After")
         if status == 401:
@@ -186,12 +187,7 @@ def _responses(one: Described, kinds: _Kinds) -> Json:
 
 def _response(about: str, media: str, schema: Json) -> Json:
     if media == "text/event-stream":
-        schema = {
-            "type": "string",
-            "description": "Server-sent events; the data of each is one of these.",
-            "contentMediaType": "application/json",
-            "contentSchema": schema,
-        }
+        schema = _event(schema)
     return {
         "description": about,
         "headers": _header("X-Request-Id"),
@@ -199,51 +195,16 @@ def _response(about: str, media: str, schema: Json) -> Json:
     }
 
 
-def _header(name: str) -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"}}
-
-
-# ── Errors ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _error_name(one: Described) -> str:
-    return "NativeError" if one.native else f"{one.surface}Error"
-
-
-def _error_schema(shape: Shape) -> Json:
-    """How a surface's errors look, learnt from what it makes of a few."""
-    bodies = [msgspec.json.decode(shape(refusal).body) for code in TABLE for refusal in _examples(code)]
-    return {"title": "Error", **_schema_of(bodies), "examples": bodies[:1]}
-
-
-def _examples(code: str) -> list[Refused]:
-    return [
-        Refused(code, "A sentence that says what to do."),
-        Refused(code, "Another.", session_id="s", turn_id="t", retry_after_ms=1000, expires_at=1.5, limit=1),
-    ]
-
-
-def _schema_of(values: Sequence[Any]) -> Json:
-    """The narrowest schema that these values fit; what an object holds in all of them is required."""
-    if not all(isinstance(value, Mapping) for value in values):
-        kinds = sorted({_KINDS[type(value)] for value in values})
-        return {"type": kinds[0] if len(kinds) == 1 else kinds}
-    names = {name: None for value in values for name in value}
+def _event(data: Json) -> Json:
+    """One event of a stream. OpenAPI 3.1 knows no streams: this is how 3.2 describes their items."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     return {
+        "description": "Each of the server-sent events.",
         "type": "object",
-        "properties": {
-            name: _schema_of([value[name] for value in values if name in value]) for name in names
-        },
-        "required": [name for name in names if all(name in value for value in values)],
+        "properties": {"data": text, "event": {"type": "string"}, "id": {"type": "string"}},
+        "required": ["data"],
     }
 
 
-_KINDS = {
-    str: "string",
-    int: "number",
-    float: "number",
-    bool: "boolean",
-    type(None): "null",
-    list: "array",
-    dict: "object",
-}
+def _header(name: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"}}

@@ -19,7 +19,7 @@ from protocol.potpie_events import Chunk, Event, Telling, whole
 from protocol.potpie_shapes import Detail, NoRun, Which
 
 from .auth import Identity
-from .http import Api, json_response, read_query, retry_headers
+from .http import Api, json_response, read_query, retry_headers, shaped
 from .interfaces import Key, NoSession, Summary
 from .session import Session
 from .stream import COMMENT, Stream, connected
@@ -96,6 +96,7 @@ def no_run(sentence: str, conversation_id: str) -> Refused:
     return Refused("session_not_found", sentence, conversationId=conversation_id)
 
 
+@shaped(Detail, NoRun)
 def error_response(refusal: Refused) -> Response:
     """A refusal as this surface answers it."""
     conversation_id = refusal.details.get("conversationId")
@@ -153,25 +154,29 @@ class Whole(Heard):
 
     def __init__(self, send: Send, telling: Telling) -> None:
         super().__init__(send, telling)
+        self._answer = Response()
         self._chunks: list[Chunk] = []
-        # What it is if the line is closed before: the run goes on elsewhere.
-        self._answer = Response(status_code=503)
 
     def begin(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         return self._answer.status_code, [*self._answer.raw_headers, self.run_header()]
+
+    def unfinished(self) -> bytes:
+        return self._all(error_response(Refused("draining", "The gateway stops; resume at the next one.")))
 
     def show(self, frame: bytes) -> bytes:
         told = [event.data for event in self.telling.tell(codec.decode_server_frame(frame))]
         self._chunks += [data for data in told if isinstance(data, Chunk)]
         if not self.telling.over:
             return b""
+        if (failed := self.telling.failure) is None:
+            return self._all(json_response(whole(self._chunks)))
+        refusal = Refused(failed.code, failed.content, retry_after_ms=failed.retry_after_ms)
+        return self._all(error_response(refusal))
+
+    def _all(self, answer: Response) -> bytes:
         self.over = True
-        self._answer = json_response(whole(self._chunks))
-        if (failed := self.telling.failure) is not None:
-            self._answer = error_response(
-                Refused(failed.code, failed.content, retry_after_ms=failed.retry_after_ms)
-            )
-        return bytes(self._answer.body)
+        self._answer = answer
+        return bytes(answer.body)
 
 
 _BEYOND = 10**12 - 1

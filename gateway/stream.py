@@ -67,6 +67,10 @@ class Stream:
         """What is written for a frame; empty if the client is not shown it."""
         raise NotImplementedError
 
+    def unfinished(self) -> bytes:
+        """What is written if the line is closed before all was shown."""
+        return b""
+
     def send_nowait(self, frames: list[bytes]) -> bool:  # noqa: ARG002
         return False
 
@@ -87,7 +91,7 @@ class Stream:
         self.over = True
         try:
             async with asyncio.timeout(1.0):  # a peer that takes nothing cannot be told
-                await self._write(b"")
+                await self._write(self.unfinished())
         except (ConnectionError, TimeoutError):
             pass
 

@@ -1,4 +1,4 @@
-"""What is wrong with a client frame: which field, what was expected, what came.
+"""What is wrong with a client frame, or another value: which field, what was expected, what came.
 
 The slow half of decoding, walked only by frames that the fast decoder refused.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_type_hints
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -129,20 +130,24 @@ def _told(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(error: msgspec.ValidationError, kind: Any) -> tuple[str, str]:
     """`(code, sentence)` for what does not fit the frame's struct."""
-    code, sentence = explain(error, _EXPECTED, "The frame")
+    code, sentence = _fault(error, _EXPECTED, "The frame")
     if isinstance(kind, str) and sentence.endswith(" is missing."):
         sentence = f"{sentence[:-1]} in this {kind} frame."
     return code or "bad_frame", sentence
 
 
-def explain(
+def explain(error: msgspec.ValidationError, kind: Any, whole: str) -> Refused:
+    """The refusal of a value that does not fit the type `kind`: which field, what was expected, what came.
+    `whole` is what the sentence calls the value itself. The code is `bad_id` or `bad_request`."""
+    code, sentence = _fault(error, _expected(kind), whole)
+    return Refused(code or "bad_request", sentence)
+
+
+def _fault(
     error: msgspec.ValidationError, expected: Mapping[str, str], whole: str
 ) -> tuple[Literal["bad_id"] | None, str]:
-    """`(code, sentence)` for a value that does not fit its type: which field, what was expected, what came.
-
-    The code is `bad_id` for an id that is none, else None. `expected` says in words what strings and choices
-    a field takes, by the field's name; `whole` is what the sentence calls the value itself.
-    """
+    """`(code, sentence)` of a fault, the code only if it is an id that is none. `expected` says in words what
+    strings and choices a field takes, by the field's name."""
     reason, _, path = str(error).partition(" - at `")
     path = path.removeprefix("$").removesuffix("`").removeprefix(".")
     name = re.sub(r"\[\d*\]$", "", path).rpartition(".")[2]
@@ -152,6 +157,25 @@ def explain(
         return "bad_id" if _snake(name) in _GRAMMARS else None, f"{path}: expected {expected[name]}."
     reason = re.sub(r"`([\w |]+)`", lambda kinds: _kinds(kinds[1]), reason)
     return None, f"{path or whole}: {reason[0].lower()}{reason[1:]}."
+
+
+@cache
+def _expected(kind: Any) -> dict[str, str]:
+    """What strings and choices the fields of a struct take, in words, by their names on the wire."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return {}
+    hints = get_type_hints(kind, include_extras=True)
+    words = {field.encode_name: _words(hints[field.name]) for field in msgspec.structs.fields(kind)}
+    return {name: text for name, text in words.items() if text}
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    for meta in getattr(hint, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and (meta.pattern or meta.max_length is not None):
+            return meta.description or ""
+    return "".join(map(_words, get_args(hint)))
 
 
 def _snake(name: str) -> str:

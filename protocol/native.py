@@ -1,4 +1,4 @@
-"""The shapes of the native REST surface: what its requests hold, and what is answered.
+"""The shapes of the native routes of sessions: what their requests hold, and what is answered.
 
 They are OpenFang's where it has such a thing. Fields whose value nobody here knows are there and empty, for
 clients that read them.
@@ -13,20 +13,15 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, json
 
 from . import records
-from .frames import HistoryMessage, OnBusy
-from .ids import AgentName, Label, SessionId, TurnId
+from .frames import HistoryMessage
+from .ids import AgentName, Label, SessionId
 from .view import history_message, tool_uses
 
 __all__ = [
-    "Answered",
-    "CancelTurn",
-    "Chunk",
     "Conversation",
     "ConversationPage",
     "Deleted",
     "Done",
-    "End",
-    "Failure",
     "Following",
     "Labelled",
     "Listed",
@@ -36,16 +31,11 @@ __all__ = [
     "NewSession",
     "Page",
     "PageBefore",
-    "Say",
     "Sessions",
     "SessionsPage",
     "Shown",
     "ShownTool",
     "Stopped",
-    "Streamed",
-    "Tokens",
-    "ToolEnds",
-    "ToolStarts",
     "Which",
     "date",
     "shown",
@@ -116,36 +106,6 @@ class NewLabel(Struct, frozen=True):
     """A session's new name."""
 
     label: Annotated[Label | None, Meta(description="null takes the name away.")]
-
-
-class CancelTurn(Struct, frozen=True):
-    """Which turn to stop."""
-
-    turn_id: Annotated[TurnId | None, Meta(description="Without it, the one that runs.")] = None
-    agent: Name = None
-    ref: TurnId | None = None
-
-
-class Say(Struct, frozen=True):
-    """Something to say to an agent."""
-
-    message: str
-    turn_id: Annotated[
-        TurnId | None, Meta(description="Protects from running twice; of a named session only.")
-    ] = None
-    on_busy: OnBusy | None = None
-    replaces: Annotated[TurnId | None, Meta(description="That turn and all after it give way to this.")] = (
-        None
-    )
-    create: Annotated[
-        bool | None, Meta(description="true: also over a session that was deleted; false: never.")
-    ] = None
-    metadata: dict[str, Any] | None = None
-    sender_id: str | UnsetType = UNSET
-    sender_name: str | UnsetType = UNSET
-    attachments: (
-        Annotated[list[Any], Meta(max_length=0, description="none: this gateway takes no attachments")] | None
-    ) = None
 
 
 # ── What is answered ────────────────────────────────────────────────────────────────────────────────────────
@@ -257,93 +217,6 @@ class Deleted(Struct, frozen=True):
 
     session_id: str
     status: Literal["deleted"] = "deleted"
-
-
-class Answered(Struct, frozen=True):
-    """The whole answer to a message."""
-
-    response: str
-    content: str
-    """The same."""
-    input_tokens: int
-    output_tokens: int
-    status: Literal["completed", "cancelled"]
-    session_id: str
-    turn_id: str
-    iterations: int = 1
-
-
-class Chunk(Struct, frozen=True):
-    """Event `chunk`: a piece of the answer."""
-
-    content: str
-    delta: str
-    """The same."""
-    session_id: str
-    turn_id: str
-    done: Literal[False] = False
-    type: Literal["text_delta"] = "text_delta"
-
-
-class ToolStarts(Struct, frozen=True):
-    """Event `tool_use`: the agent calls a tool."""
-
-    id: str
-    tool: str
-    input: Any
-    session_id: str
-    turn_id: str
-
-
-class ToolEnds(Struct, frozen=True):
-    """Event `tool_result`: the tool answered."""
-
-    id: str
-    tool: str
-    input: Any
-    result: Any
-    is_error: bool
-    session_id: str
-    turn_id: str
-
-
-class Tokens(Struct, frozen=True):
-    """What an answer took."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-class End(Struct, frozen=True):
-    """Event `done`: the answer is whole; nothing follows."""
-
-    usage: Tokens
-    status: Literal["completed", "cancelled"]
-    session_id: str
-    turn_id: str
-    done: Literal[True] = True
-    type: Literal["done"] = "done"
-
-
-class Failure(Struct, frozen=True):
-    """Event `error`: the turn failed, or its message was refused after all; nothing follows."""
-
-    error: str
-    content: str
-    """The same."""
-    code: str
-    retryable: bool
-    session_id: str
-    turn_id: str
-    partial: str | UnsetType = UNSET
-    """What it had said."""
-    retry_after_ms: int | UnsetType = UNSET
-    done: Literal[True] = True
-    type: Literal["error"] = "error"
-
-
-Streamed = (Chunk, ToolStarts, ToolEnds, End, Failure)
-"""The events of an answer that comes in chunks."""
 
 
 # ── How they are made ───────────────────────────────────────────────────────────────────────────────────────

@@ -63,7 +63,7 @@ LAYERS = (
     ("protocol.potpie_events",),
     ("protocol.potpie",),
     ("protocol.codec", "protocol.session", "protocol.transcript", "protocol.schema", "protocol.native"),
-    ("protocol.diagnose", "protocol.view", "protocol.history", "protocol.components"),
+    ("protocol.diagnose", "protocol.view", "protocol.history", "protocol.components", "protocol.saying"),
     ("protocol.frames",),
     (
         "protocol.ids",

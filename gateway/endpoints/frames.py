@@ -24,10 +24,11 @@ from gateway.http import (
     refusal_of,
     retry_headers,
     route,
+    shaped,
 )
 from gateway.interfaces import Key, NoSession, Unavailable
 from gateway.opening import CREATE
-from protocol import codec, frames, native
+from protocol import codec, frames, native, saying
 from protocol.errors import Refused
 from protocol.ids import check_session_id
 from protocol.lifetime import Renew
@@ -56,7 +57,7 @@ def routes(api: Api) -> list[Route]:
 
     @described(
         query=native.Which,
-        body=native.CancelTurn,
+        body=saying.CancelTurn,
         optional=True,
         answer=frames.Ok,
         errors=(*OF_SESSION, "session_closed", "turn_not_found", "bad_frame"),
@@ -66,7 +67,7 @@ def routes(api: Api) -> list[Route]:
         cancelled: SessionFrame | None = None
         try:
             identity = await api.caller(request)
-            body = await read_body(request, api, native.CancelTurn, optional=True)
+            body = await read_body(request, api, saying.CancelTurn, optional=True)
             agent = body.agent or read_query(request, native.Which).agent
             session_id = check_session_id(request.path_params["session_id"])
             cancelled = frames.Cancel(session_id, agent, body.turn_id, body.ref)
@@ -151,6 +152,7 @@ def _error(refusal: Refused, frame: SessionFrame | None) -> Response:
     return error_response(refusal)
 
 
+@shaped(frames.Error)
 def error_response(refusal: Refused) -> Response:
     """A refusal as an `error` frame."""
     return json_response(codec.error_frame(refusal), refusal.status, retry_headers(refusal))

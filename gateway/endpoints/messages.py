@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,7 +33,7 @@ from gateway.http import (
 from gateway.interfaces import Key
 from gateway.opening import CREATE
 from gateway.stream import COMMENT, Stream, connected, ends
-from protocol import codec, frames, native
+from protocol import codec, frames, saying
 from protocol.errors import Refused
 from protocol.records import Terminal
 from protocol.view import frame_of
@@ -99,13 +100,16 @@ class Whole(Answer):
     def begin(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         return self._status, self._headers
 
+    def unfinished(self) -> bytes:
+        return self._all(error_response(Refused("draining", "The gateway stops; the next one answers this.")))
+
     def show(self, frame: bytes) -> bytes:
         if codec.head(frame)[0] not in ("response", "error", "session"):
             return b""
         match self.mine(frame):
             case frames.Response() as ended:
                 answer = json_response(
-                    native.Answered(
+                    saying.Answered(
                         response=ended.content,
                         content=ended.content,
                         input_tokens=ended.input_tokens,
@@ -118,6 +122,9 @@ class Whole(Answer):
                 answer = error_response(self.failure(failed))
             case _:
                 return b""
+        return self._all(answer)
+
+    def _all(self, answer: Response) -> bytes:
         self.over = True
         self._status, self._headers = answer.status_code, answer.raw_headers
         return bytes(answer.body)
@@ -144,7 +151,7 @@ class Chunks(Answer):
                 return self._chunk(content)
             case frames.ToolCall() as call:
                 self._calls[call.tool_call_id] = call
-                used = native.ToolStarts(call.tool_call_id, call.name, call.input, **self.names())
+                used = saying.ToolStarts(call.tool_call_id, call.name, call.input, **self.names())
                 return self._event("tool_use", used)
             case frames.ToolResult() as result:
                 return self._result(result)
@@ -162,11 +169,11 @@ class Chunks(Answer):
 
     def _chunk(self, content: str) -> bytes:
         self._shown += len(content)
-        return self._event("chunk", native.Chunk(content, content, **self.names()))
+        return self._event("chunk", saying.Chunk(content, content, **self.names()))
 
     def _result(self, result: frames.ToolResult) -> bytes:
         call = self._calls.get(result.tool_call_id)
-        answered = native.ToolEnds(
+        answered = saying.ToolEnds(
             result.tool_call_id,
             "" if call is None else call.name,
             None if call is None else call.input,
@@ -177,8 +184,8 @@ class Chunks(Answer):
         return self._event("tool_result", answered)
 
     def _done(self, ended: frames.Response) -> bytes:
-        usage = native.Tokens(ended.input_tokens, ended.output_tokens)
-        return self._event("done", native.End(usage, ended.status, **self.names()))
+        usage = saying.Tokens(ended.input_tokens, ended.output_tokens)
+        return self._event("done", saying.End(usage, ended.status, **self.names()))
 
     def _event(self, kind: str, data: Any) -> bytes:
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), codec.encode(data))
@@ -189,13 +196,13 @@ class Chunks(Answer):
 _ERRORS = (*OF_SESSION, *OF_MESSAGE, "bad_frame")
 
 
-@described(body=native.Say, answer=native.Answered, errors=(*_ERRORS, *OF_TURN))
+@described(body=saying.Say, answer=saying.Answered, errors=(*_ERRORS, *OF_TURN))
 async def whole(api: Api, request: Request) -> ASGIApp:
     """Say something to an agent, and wait for its whole answer."""
     return await _message(api, request, Whole)
 
 
-@described(body=native.Say, answer=native.Streamed, media="text/event-stream", errors=_ERRORS)
+@described(body=saying.Say, answer=saying.Streamed, media="text/event-stream", errors=_ERRORS)
 async def chunks(api: Api, request: Request) -> ASGIApp:
     """Say something to an agent, and be sent its answer in chunks."""
     return await _message(api, request, Chunks)
@@ -205,7 +212,7 @@ async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
     """Everything that can be refused before the session is asked."""
     identity = await api.caller(request)
     agent = api.agent(request.path_params["agent"], identity)
-    message = _frame(api, await read_body(request, api, native.Say), request.path_params.get("session_id"))
+    message = _frame(api, await read_body(request, api, saying.Say), request.path_params.get("session_id"))
     if message.session_id is None:
         key = await api.supervisor.active(identity, agent)
     else:
@@ -214,7 +221,7 @@ async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
     return partial(_answer, api, identity, key, message, kind)
 
 
-def _frame(api: Api, said: native.Say, session_id: str | None) -> frames.Send:
+def _frame(api: Api, said: saying.Say, session_id: str | None) -> frames.Send:
     """What is said as a `message` frame, by whose rules it is checked. Raises `Refused`."""
     sender = {"sender_id": said.sender_id, "sender_name": said.sender_name}
     metadata = {name: value for name, value in sender.items() if value is not UNSET}

@@ -39,7 +39,11 @@ PLAIN = ("10.0.0.1", "http", "inner:8080")
 
 
 def test_a_trusted_proxy_is_believed() -> None:
-    headers = {"x_forwarded_for": "192.0.2.9", "x_forwarded_proto": "https", "x_forwarded_host": "chat.example"}
+    headers = {
+        "x_forwarded_for": "192.0.2.9",
+        "x_forwarded_proto": "https",
+        "x_forwarded_host": "chat.example",
+    }
     assert way(scope(**headers)) == ("192.0.2.9", "https", "chat.example")
     assert way(scope(kind="websocket", **headers)) == ("192.0.2.9", "wss", "chat.example")
 

@@ -112,7 +112,11 @@ def test_pages_of_an_allowed_origin_may() -> None:
 
 
 def test_with_a_star_every_page_may() -> None:
-    for headers in (ELSEWHERE, {**PAGE, "origin": "null"}, {"host": "localhost", "sec-fetch-site": "cross-site"}):
+    for headers in (
+        ELSEWHERE,
+        {**PAGE, "origin": "null"},
+        {"host": "localhost", "sec-fetch-site": "cross-site"},
+    ):
         knock("*").check_origin(headers, changes=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.supervisor import Supervisor
 from protocol import frames
 from protocol.bucket import FULL, Rate
 from protocol.errors import Refused
-from tests.harness import Client, gateway, settle
+from tests.harness import WAIT, Client, gateway, settle
 
 ANN, BOB = Identity("ann"), Identity("bob")
 
@@ -158,6 +159,14 @@ def test_a_bucket_is_kept_only_until_it_is_full(takes: list[tuple[int, float]]) 
         assert len(buckets) <= sum(now - at < rate.seconds for at in last.values())
 
 
+def test_one_who_goes_on_does_not_keep_the_others() -> None:
+    buckets = Buckets(Rate(3.0, 60.0))
+    for number in range(100):
+        buckets.take("busy", number * 30.0, "messages")
+        buckets.take(str(number), number * 30.0, "messages")
+    assert len(buckets) <= 3
+
+
 def test_a_hundred_thousand_users_who_said_one_thing_leave_nothing() -> None:
     buckets = Buckets(Rate(3_000.0, 60.0))
     for number in range(100_000):
@@ -173,18 +182,16 @@ def test_a_hundred_thousand_users_who_said_one_thing_leave_nothing() -> None:
     st.integers(64, 500),
     st.lists(st.tuples(st.floats(0, 0.5), st.integers(0, 200)), max_size=80),
 )
-def test_a_meter_counts_as_two_buckets_do(
-    most: int, size: int, came: list[tuple[float, int]]
-) -> None:
+def test_a_meter_counts_as_two_buckets_do(most: int, size: int, came: list[tuple[float, int]]) -> None:
     clock = Clock()
-    meter = Meter(
-        usage(clock, max_frames_per_second=most, max_bytes_per_second=size, max_frame_bytes=64)
-    )
+    meter = Meter(usage(clock, max_frames_per_second=most, max_bytes_per_second=size, max_frame_bytes=64))
     frames_full_at = bytes_full_at = FULL
     frame_rate, byte_rate = Rate(most), Rate(size)
     for pause, length in came:
         clock.time += pause
-        wait = frame_rate.wait(frames_full_at, clock.time) or byte_rate.wait(bytes_full_at, clock.time, length)
+        wait = frame_rate.wait(frames_full_at, clock.time) or byte_rate.wait(
+            bytes_full_at, clock.time, length
+        )
         assert (meter.take(length) is not None) == bool(wait)
         if not wait:
             frames_full_at = frame_rate.take(frames_full_at, clock.time)
@@ -275,10 +282,21 @@ async def test_who_goes_on_for_a_minute_is_closed() -> None:
         assert client.close_code == 4429
         assert g.lines == {}
         assert client.frames[-1].code == "rate_limited"
-        count = len(client.frames)
+
+
+async def test_of_who_is_about_to_be_closed_nothing_more_is_taken() -> None:
+    clock = Clock()
+    async with limited(clock, max_frames_per_second=1) as g:
+        client = Client(g)
+        await flood(client, clock, 0.5, 60)
         client.put("ping")
+        client.put("ping")
+        refused = g.runtime.metrics.refusals.copy()
+        client.line.receive("nonsense")
+        assert g.runtime.metrics.refusals == refused
+        assert client.close_code is None
         await settle()
-        assert len(client.frames) == count
+        assert client.close_code == 4429
 
 
 async def test_who_waits_as_told_may_go_on_for_ever() -> None:
@@ -341,6 +359,24 @@ async def test_a_line_that_says_hello_counts_as_who_it_says_it_is() -> None:
         assert (await named(g, "a")).user_id == "ann"
         assert (await named(g, "b")).code == "too_many_connections"
         assert refusal(Client, g).code == "too_many_connections"
+
+
+async def test_a_line_that_went_while_its_token_was_checked_does_not_count() -> None:
+    checking, checked = asyncio.Event(), asyncio.Event()
+
+    async def greeting(_: frames.Hello, present: Identity) -> Identity:
+        checking.set()
+        await checked.wait()
+        return present
+
+    async with limited(Clock(), max_connections_per_user=1) as g, asyncio.timeout(WAIT):
+        client = Client(g, identity=Identity("user", everyone=True), greeting=greeting)
+        client.put("hello", token="new", user_id="ann")
+        await checking.wait()
+        client.vanish()
+        checked.set()
+        await settle()
+        Client(g, "ann")
 
 
 async def test_a_line_renews_its_token_though_its_user_may_open_no_other() -> None:

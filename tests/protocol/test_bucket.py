@@ -33,9 +33,7 @@ def test_in_no_stretch_of_time_comes_more_than_a_bucket_and_what_flows_in(
 
 
 @given(rates, st.floats(0, 1e6), st.floats(0.01, 1), st.floats(0, 1))
-def test_who_waits_as_long_as_told_is_let_through(
-    rate: Rate, now: float, taken: float, asked: float
-) -> None:
+def test_who_waits_as_long_as_told_is_let_through(rate: Rate, now: float, taken: float, asked: float) -> None:
     full_at = rate.take(FULL, now, taken * rate.most)
     wait = rate.wait(full_at, now, asked * rate.most)
     assert not rate.wait(full_at, now + milliseconds(wait) / 1000, asked * rate.most)

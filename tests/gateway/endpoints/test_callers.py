@@ -50,7 +50,9 @@ async def upgrade(rig: Any, **options: Any) -> httpx.Response:
         async with socket(rig, **options):
             pass
     refused = info.value.response
-    return httpx.Response(refused.status_code, headers=[*refused.headers.raw_items()], content=refused.body)
+    return httpx.Response(
+        refused.status_code, headers=[*refused.headers.raw_items()], content=bytes(refused.body)
+    )
 
 
 async def heard(line: ClientConnection) -> dict[str, Any]:
@@ -116,7 +118,9 @@ async def test_with_a_star_so_may_any_page(in_memory: Any) -> None:
         {},
     ],
 )
-async def test_no_other_page_changes_anything_whatever_the_body_is(in_memory: Any, body: dict[str, Any]) -> None:
+async def test_no_other_page_changes_anything_whatever_the_body_is(
+    in_memory: Any, body: dict[str, Any]
+) -> None:
     body = {**body, "headers": {**body.get("headers", {}), **FOREIGN}}
     async with in_memory(settings(allow_origins=("https://mine.example",))) as rig:
         for path in ("/api/agents/echo/message", "/frames", "/api/v1/conversations/s/message", "/run"):
@@ -124,7 +128,8 @@ async def test_no_other_page_changes_anything_whatever_the_body_is(in_memory: An
             assert refused.status_code == 403
             assert "--allow-origin" in refused.text
             assert "access-control-allow-origin" not in refused.headers
-        stream = await rig.http.get("/api/sessions/s/events?create=true", headers=FOREIGN)
+        async with asyncio.timeout(WAIT):
+            stream = await rig.http.get("/api/sessions/s/events?create=true", headers=FOREIGN)
         assert stream.status_code == 403
         assert (await rig.http.get("/api/agents/echo/sessions")).json()["sessions"] == []
 
@@ -144,7 +149,11 @@ async def test_a_refused_page_is_told_over_its_socket_what_to_set(served: Any) -
 
 async def test_addresses_are_counted_as_a_trusted_proxy_tells_them(in_memory: Any) -> None:
     given = settings(trusted_proxies=("10.0.0.0/8",), max_requests_per_second=1)
-    async with in_memory(given) as rig, calling(rig, "10.0.0.1") as proxy, calling(rig, "192.0.2.1") as direct:
+    async with (
+        in_memory(given) as rig,
+        calling(rig, "10.0.0.1") as proxy,
+        calling(rig, "192.0.2.1") as direct,
+    ):
         for address in ("203.0.113.1", "203.0.113.2"):
             assert (await proxy.get("/healthz", headers={"X-Forwarded-For": address})).status_code == 200
         codes = [
@@ -211,7 +220,9 @@ async def test_too_many_lines_of_an_address_are_429_for_programs_and_browsers(se
             assert (await heard(line))["type"] == "connected"
 
 
-async def test_too_many_lines_of_a_user_are_429_before_the_upgrade_and_an_error_after_hello(served: Any) -> None:
+async def test_too_many_lines_of_a_user_are_429_before_the_upgrade_and_an_error_after_hello(
+    served: Any,
+) -> None:
     async with served(settings(max_connections_per_user=1), authenticator=by_name) as rig:
         async with socket(rig, additional_headers=ANN) as line:
             assert (await heard(line))["user_id"] == "ann"
@@ -255,6 +266,15 @@ async def test_a_user_that_says_too_much_is_told_so_on_every_way(in_memory: Any)
         service = {"Authorization": "Bearer all", "X-User-Id": "ann"}
         assert (await rig.http.post("/frames", json=said, headers=service)).status_code == 429
         assert (await rig.http.post("/frames", json=said, headers=BOB)).status_code == 200
+
+
+async def test_where_nobody_has_to_say_who_they_are_users_are_not_counted(served: Any) -> None:
+    async with served(settings(max_messages_per_minute=1, max_connections_per_user=1), headers=ANN) as rig:
+        async with socket(rig), socket(rig) as line:
+            assert (await heard(line))["type"] == "connected"
+            for _ in range(2):
+                said = {"type": "message", "session_id": "s", "content": "hi", "agent": "echo"}
+                assert (await rig.http.post("/frames", json=said)).status_code == 200
 
 
 async def test_a_user_has_so_many_sessions_however_they_are_made(in_memory: Any) -> None:

@@ -255,3 +255,17 @@ async def test_a_body_has_a_limit(in_memory: Any) -> None:
         response = await rig.http.post("/frames", json=message(content="x" * 100))
         assert (response.status_code, response.json()["code"]) == (413, "frame_too_large")
         assert response.json()["limit"] == 100
+
+
+async def test_whoever_refuses_it_is_an_error_frame(in_memory: Any) -> None:
+    async with in_memory() as rig:
+        for method, headers, status, code in (
+            ("GET", {}, 405, "method_not_allowed"),
+            ("POST", {"Origin": "http://elsewhere"}, 403, "forbidden"),
+            ("POST", {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
+        ):
+            for path in ("/frames", "/api/sessions/s/cancel"):
+                response = await rig.http.request(method, path, headers=headers, content="{}")
+                told = response.json()
+                assert (response.status_code, told["type"], told["code"]) == (status, "error", code)
+                assert "error" not in told

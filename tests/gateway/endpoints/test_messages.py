@@ -133,6 +133,22 @@ async def test_turns_that_wait_get_their_own_answers(in_memory: Any) -> None:
         assert (await second).json()["response"] == "answer to t2"
 
 
+async def test_a_gateway_that_stops_answers_who_waits_for_a_turn_that_waits(in_memory: Any) -> None:
+    async with in_memory() as rig, asyncio.TaskGroup() as group:
+        asking = [
+            group.create_task(rig.http.post(NAMED, json={"message": "x", "turn_id": turn_id}))
+            for turn_id in ("t1", "t2")
+        ]
+        supervisor = rig.app.supervisor
+        await rig.until(
+            lambda: len(supervisor.lines) == 2 and supervisor.sessions[("bot", "user", "s")].state.waiting
+        )
+        await rig.app.drain()
+        codes = [(await one).json()["code"] for one in asking]
+        assert codes == ["turn_interrupted", "draining"]
+        assert [(await one).status_code for one in asking] == [503, 503]
+
+
 async def test_what_is_wrong_is_refused_before_anything_runs(in_memory: Any) -> None:
     async with in_memory(Settings(max_waiting=0, drain_timeout=0.01)) as rig:
         await rig.http.post("/frames", json={"type": "message", "session_id": "s", "content": "x"})

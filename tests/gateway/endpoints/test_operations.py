@@ -77,7 +77,7 @@ async def test_what_the_framework_refuses_has_the_native_shape(in_memory: Any) -
     async with in_memory() as rig:
         for method, path, status, code in (
             ("GET", "/nowhere", 404, "not_found"),
-            ("GET", "/frames", 405, "method_not_allowed"),
+            ("POST", "/api/agents", 405, "method_not_allowed"),
             ("PATCH", "/api/agents/echo/sessions", 405, "method_not_allowed"),
         ):
             response = await rig.http.request(method, path)

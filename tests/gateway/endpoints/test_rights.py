@@ -28,7 +28,7 @@ CALLERS = {
 }
 OPEN = {
     "/", "/page.js", "/chat.js", "/line.js", "/page.css", "/icon.svg", "/healthz", "/readyz", "/health",
-    "/version", "/api/health", "/api/version", "/openapi.json", "/docs", "/asyncapi.json",
+    "/version", "/api/health", "/api/version", "/openapi.json", "/docs", "/docs.css", "/asyncapi.json",
 }  # fmt: skip
 
 
