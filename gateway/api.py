@@ -16,7 +16,7 @@ from protocol.session import Accepted, Cancel, Command, Send
 
 from .auth import Identity, authenticate, credentials, identify
 from .briefing import shared_state
-from .interfaces import Authenticator, Info, Key, Place, Summary
+from .interfaces import Authenticator, Info, Key, NoSession, Place, Summary
 from .knock import Knock
 from .opening import CREATE, expired
 from .supervisor import Supervisor
@@ -82,9 +82,18 @@ class Api:
         return key if key is not None and identity.may_touch(key) else None
 
     async def by_label(self, identity: Identity, agent: str, label: str) -> Key | None:
-        """The newest session of that name, if the caller may see it."""
-        key = await self.runtime.store.by_label(agent, identity.user, label)
-        return key if key is not None and identity.may_touch(key) else None
+        """The newest session of that name among those that the caller may see."""
+        if identity.sessions is None:
+            return await self.runtime.store.by_label(agent, identity.user, label)
+        keys = [Key(agent, identity.user, session_id) for session_id in identity.sessions]
+        infos = [info for key in keys if (info := await self._info(key)) is not None and info.label == label]
+        return max(infos, key=lambda info: (info.created_at, info.key)).key if infos else None
+
+    async def _info(self, key: Key) -> Info | None:
+        try:
+            return (await self.runtime.store.summary(key)).info
+        except NoSession:
+            return None
 
     async def sessions(
         self, identity: Identity, agent: str | None, limit: int, before: Place | None = None

@@ -1,5 +1,4 @@
-"""What the HTTP endpoints share: request ids, bodies, what is asked of sessions, error shapes,
-paging."""
+"""What the HTTP endpoints share: routes and what is told of them, requests, answers, error shapes, paging."""
 
 from __future__ import annotations
 
@@ -37,13 +36,10 @@ __all__ = [
     "described",
     "error_body",
     "error_response",
-    "flag",
     "headers_of",
-    "json_body",
     "json_response",
     "opaque",
     "operation_of",
-    "optional_body",
     "query_of",
     "raw_body",
     "read_body",
@@ -54,14 +50,17 @@ __all__ = [
     "retry_headers",
     "route",
     "shaped",
-    "whole_number",
 ]
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 """What answers a request: its answer is itself an ASGI app, a `Response` mostly."""
 
+F = TypeVar("F", bound=Callable[..., Awaitable[ASGIApp]])
+R = TypeVar("R", bound=Callable[[Refused], Response])
+T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
 
-# ── Requests ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Routes, and what is told of them ────────────────────────────────────────────────────────────────────────
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +81,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """The type of the answer's body, or of each event of a stream; a tuple of types: any of them."""
     status: int = 200
     media: str = "application/json"
+    other_media: Mapping[str, Any] = {}
+    """Types of the answer where it may come in several media."""
     also: Mapping[int, Any] = {}
     """Types of the answer under other statuses, that are no errors."""
     errors: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """It needs no credentials."""
 
 
-OF_SESSION = ("session_not_found", "session_ambiguous", "session_expired")
+OF_SESSION = ("session_not_found", "session_ambiguous", "session_expired", "agent_not_found")
 """The errors of whatever is asked of a session that its id names."""
 OF_MESSAGE = (
     *("message_too_large", "session_closed", "session_busy", "turn_conflict", "turn_not_found"),
@@ -102,9 +103,6 @@ OF_TURN = (
     *("agent_timeout", "agent_stalled", "turn_deadline", "turn_interrupted"),
 )
 """How turns fail."""
-
-F = TypeVar("F", bound=Callable[..., Awaitable[ASGIApp]])
-R = TypeVar("R", bound=Callable[[Refused], Response])
 
 
 def described(summary: str | None = None, **told: Any) -> Callable[[F], F]:
@@ -154,6 +152,9 @@ def operation_of(endpoint: Endpoint) -> Operation | None:
     return operation
 
 
+# ── Requests ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
     """The headers of an ASGI scope, with lower-case names; of several the last."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -189,30 +190,6 @@ async def raw_body(request: Request, limit: int) -> bytes:
     return bytes(data)
 
 
-async def json_body(request: Request, limit: int) -> dict[str, Any]:
-    """The request's body, a JSON object. Raises `Refused`."""
-    data = await raw_body(request, limit)
-    try:
-        body = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused("bad_request", f"The body is not JSON: {error}.") from None
-    if not isinstance(body, dict):
-        raise Refused("bad_request", "The body must be a JSON object.")
-    return body
-
-
-async def optional_body(request: Request, limit: int) -> dict[str, Any]:
-    """`json_body`, or an empty object if there is no body at all. Raises `Refused`."""
-    length = request.headers.get("content-length", "0")
-    if length == "0" and "transfer-encoding" not in request.headers:
-        return {}
-    return await json_body(request, limit)
-
-
-T = TypeVar("T")
-Q = TypeVar("Q", bound=msgspec.Struct)
-
-
 async def read_body(
     request: Request, api: Api, kind: type[T], *, optional: bool = False, limit: int | None = None
 ) -> T:
@@ -220,8 +197,9 @@ async def read_body(
     most `limit` bytes, without one those of the settings. Raises `Refused` that names the field."""
     length = request.headers.get("content-length", "0")
     if optional and length == "0" and "transfer-encoding" not in request.headers:
-        return msgspec.convert({}, kind)
-    data = await raw_body(request, limit or api.settings.max_body_bytes)
+        data = b"{}"
+    else:
+        data = await raw_body(request, limit or api.settings.max_body_bytes)
     try:
         # The decoder skips fields it does not know, bytes that are not UTF-8 included: hence as text.
         return msgspec.json.decode(data.decode(), type=kind)
@@ -242,14 +220,6 @@ def read_query(request: Request, kind: type[Q]) -> Q:
         if isinstance(value, float) and not isfinite(value):
             raise Refused("bad_request", f"{name}: expected a number, got {value}.")
     return query
-
-
-def flag(query: Mapping[str, str], name: str) -> bool:
-    """A yes or no of the query, no if it is not there. Raises `Refused` with what is allowed."""
-    text = query.get(name, "false")
-    if text not in ("true", "false"):
-        raise Refused("bad_request", f"{name}: expected true or false, got {text[:20]!r}.")
-    return text == "true"
 
 
 # ── Answers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,13 +292,3 @@ def read_opaque(text: str, *kinds: Any) -> tuple[Any, ...]:
     except (ValueError, msgspec.MsgspecError):
         raise Refused("bad_request", "This cursor is none that was given out; start without one.") from None
     return tuple(position)
-
-
-def whole_number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    """A whole number of the query. Raises `Refused` with what is allowed."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-        raise Refused("bad_request", f"{name}: expected {low} to {high}, got {text[:20]!r}.")
-    return int(text)

@@ -6,7 +6,16 @@ if it is ignored. Nothing here does anything.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -451,9 +460,11 @@ class Store(Protocol):
         """What is known of that turn. Raises `NoSession`."""
         ...
 
-    async def find(self, session_id: str, user: str | None) -> list[Key]:
-        """The sessions with that id of that user, or of all users (None); at most 2 are needed. Only where
-        there is none, the tombstones with that id."""
+    async def find(
+        self, session_id: str, user: str | None, agents: Collection[str] | None = None
+    ) -> list[Key]:
+        """The sessions with that id of that user, or of all users (None), and with these agents, or with all
+        (None); at most 2 are needed. Only where there is none, the tombstones of such."""
         ...
 
     async def sessions(

@@ -84,7 +84,8 @@ class _Kinds:
         for one in told:
             received += [*one.parameters.values(), *_fields(one.told.query).values()]
             received += [] if one.told.body is None else [one.told.body]
-            answers = (one.told.answer, *one.told.also.values(), one.bodies)
+            others = (*one.told.other_media.values(), *one.told.also.values())
+            answers = (one.told.answer, *others, one.bodies)
             sent += [kind for answer in answers for kind in _any(answer)]
         found = components(received, sent, "#/components/schemas/{name}")
         self.definitions = found.definitions
@@ -169,6 +170,8 @@ def _not_null(schema: Json) -> Json:
 def _responses(one: Described, kinds: _Kinds) -> Json:
     told = one.told
     responses: Json = {str(told.status): _response("It is done.", told.media, kinds.sent(told.answer))}
+    for media, answer in told.other_media.items():
+        responses[str(told.status)]["content"][media] = {"schema": kinds.sent(answer)}
     for status, answer in told.also.items():
         responses[str(status)] = _response("Or this.", told.media, kinds.sent(answer))
     by_status: dict[int, list[str]] = {}

@@ -95,7 +95,8 @@ class Supervisor:
         if agent is not None:
             check_agent_name(agent)
             return self._touched(identity, Key(self._used(identity, agent), identity.user, session_id))
-        found = await self.runtime.store.find(session_id, None if identity.everyone else identity.user)
+        user = None if identity.everyone else identity.user
+        found = await self.runtime.store.find(session_id, user, identity.agents)
         found = [key for key in found if identity.may_touch(key)]
         if len(found) > 1:
             raise Refused(
@@ -108,7 +109,9 @@ class Supervisor:
     def _used(self, identity: Identity, agent: str | None) -> str:
         """That agent, or else the first that the caller may use. Raises `Refused('agent_not_found')`."""
         if agent is None:
-            agent = next(filter(identity.may_use, self.runtime.agents), self.default_agent)
+            agent = next(filter(identity.may_use, self.runtime.agents), None)
+        if agent is None:
+            raise Refused("agent_not_found", "There is no agent that these credentials may use.")
         if agent not in self.runtime.agents or not identity.may_use(agent):
             raise Refused("agent_not_found", f"There is no agent {agent!r}.")
         return agent

@@ -36,7 +36,7 @@ from protocol.lifetime import Renew
 __all__ = ["PATHS", "error_response", "routes"]
 
 PATHS = re.compile(r"/frames/?|/api/sessions/[^/]+/cancel/?")
-_ERRORS = ("bad_frame", "unknown_type", "session_conflict", "renewal_refused", "agent_not_found")
+_ERRORS = ("bad_frame", "unknown_type", "session_conflict", "renewal_refused")
 
 SessionFrame = frames.Send | frames.Cancel | frames.SetTyping | frames.Renew
 

@@ -14,15 +14,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.forms import is_form, read_form
-from gateway.http import Api, described, json_response, read_body, route
+from gateway.http import OF_MESSAGE, OF_TURN, Api, described, json_response, read_body, route
 from gateway.interfaces import Key, NoSession
 from gateway.potpie import Events, Found, Whole, asked, hear, there
 from protocol import codec, frames, records
 from protocol import potpie_shapes as shapes
 from protocol.errors import Refused
-from protocol.ids import check_turn_id
+from protocol.ids import TurnId, check_turn_id
 from protocol.potpie import free_number, open_run, parse_position, run_id
-from protocol.potpie_events import Chunk
+from protocol.potpie_events import Chunk, End
 
 __all__ = ["routes"]
 
@@ -46,9 +46,10 @@ def routes(api: Api) -> list[Route]:
 
 
 _ANSWERED: dict[str, Any] = {
-    "answer": Chunk,
+    "answer": (Chunk, End),
     "media": "text/event-stream",
-    "errors": ("session_not_found", "turn_not_found", "turn_conflict", "queue_full", "message_too_large"),
+    "other_media": {"application/json": Chunk},
+    "errors": ("session_not_found", "session_expired", *OF_MESSAGE, *OF_TURN),
 }
 
 
@@ -81,7 +82,7 @@ async def regenerate(api: Api, request: Request) -> ASGIApp:
     return await _heard(api, found, run, query)
 
 
-@described(query=shapes.Resume, **_ANSWERED)
+@described(path={"session_id": TurnId}, query=shapes.Resume, **_ANSWERED)
 async def resume(api: Api, request: Request) -> ASGIApp:
     """Hear a run from where its listener was, or again."""
     found, query = await asked(api, request, shapes.Resume)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, islice
 from secrets import token_hex
@@ -239,10 +239,15 @@ class MemoryStore:
 
     # ── Finding sessions ────────────────────────────────────────────────────────────────────────────────────
 
-    async def find(self, session_id: str, user: str | None) -> list[Key]:
+    async def find(
+        self, session_id: str, user: str | None, agents: Collection[str] | None = None
+    ) -> list[Key]:
         """See `Store.find`."""
-        found = self._catalog.find(session_id, user) or self._graveyard.find(session_id, user)
-        return found[:2]
+        for place in (self._catalog, self._graveyard):
+            found = [key for key in place.find(session_id, user) if agents is None or key.agent in agents]
+            if found:
+                return found[:2]
+        return []
 
     async def sessions(
         self, agent: str | None, user: str | None, limit: int, before: Place | None = None

@@ -7,7 +7,7 @@ share one commit. The parts: `sqlite_file` (lock, format, generation), `sqlite_t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from os import PathLike
@@ -185,9 +185,11 @@ class SqliteStore:
 
     # ── Finding sessions ────────────────────────────────────────────────────────────────────────────────────
 
-    async def find(self, session_id: str, user: str | None) -> list[Key]:
+    async def find(
+        self, session_id: str, user: str | None, agents: Collection[str] | None = None
+    ) -> list[Key]:
         """See `Store.find`."""
-        return await self._worker.do(sqlite_find.find, session_id, user)
+        return await self._worker.do(sqlite_find.find, session_id, user, agents)
 
     async def sessions(
         self, agent: str | None, user: str | None, limit: int, before: Place | None = None

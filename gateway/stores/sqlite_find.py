@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from msgspec import json
@@ -17,16 +18,19 @@ FIRST = Place(math.inf, "", "", "")
 """Before the place of every session, as they are listed."""
 
 
-def find(database: Database, session_id: str, user: str | None) -> list[Key]:
+def find(database: Database, session_id: str, user: str | None, agents: Collection[str] | None) -> list[Key]:
     """See `Store.find`."""
-    return _find(database, "session", session_id, user) or _find(database, "tombstone", session_id, user)
-
-
-def _find(database: Database, table: str, session_id: str, user: str | None) -> list[Key]:
-    query, values = f"SELECT agent, user, session_id FROM {table} WHERE session_id = ?", [session_id]
+    which, values = "session_id = ?", [session_id]
     if user is not None:
-        query, values = f"{query} AND user = ?", [session_id, user]
-    return [Key(*row) for row in database.connection.execute(f"{query} LIMIT 2", values)]
+        which, values = f"{which} AND user = ?", [*values, user]
+    if agents is not None:
+        which, values = f"{which} AND agent IN ({', '.join('?' * len(agents))})", [*values, *agents]
+    return _find(database, "session", which, values) or _find(database, "tombstone", which, values)
+
+
+def _find(database: Database, table: str, which: str, values: list[str]) -> list[Key]:
+    query = f"SELECT agent, user, session_id FROM {table} WHERE {which} LIMIT 2"
+    return [Key(*row) for row in database.connection.execute(query, values)]
 
 
 def sessions(

@@ -1,5 +1,5 @@
-"""What a machine finds that reads the description of the API and tries it: every operation, with requests that
-the description allows and with such that it does not.
+"""What a machine finds that reads the description of the API and tries it: every operation, with requests
+that the description allows and with such that it does not.
 
 Streams that do not end by themselves are left to their own tests.
 """
@@ -26,14 +26,27 @@ from schemathesis.specs.openapi.checks import (
 from gateway.agents.echo import EchoAgent
 from gateway.app import gateway_app
 from gateway.stores.memory import MemoryStore
+from protocol.errors import TABLE
 from tests.e2e.process import gateway_serve, serving
 
 WAIT = 5.0
-EXAMPLES = 50
+EXAMPLES = 40
 """Per operation, and as many again of what is not allowed."""
 ENDLESS = {("GET", "/api/sessions/{session_id}/events"), ("POST", "/events")}
+KEY = "a-key-which-is-long-enough-for-anybody"
 KNOWN = {"agent": "echo", "session_id": "s", "conversation_id": "s"}
 """What is there: a request that names only what is not would not come far."""
+
+
+def code_conformance(_: Any, response: Any, case: Any) -> None:
+    """An error that names its code is one that the operation is told to have."""
+    if response.status_code < 400 or not response.headers["content-type"][0].startswith("application/json"):
+        return
+    told = case.operation.definition.raw["responses"][str(response.status_code)].get("x-codes", ())
+    code = response.json().get("code")
+    assert code not in TABLE or code in told, f"{code} is not told of this operation"
+
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -41,6 +54,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
     ignored_auth,
+    code_conformance,
 ]
 
 DOCUMENT = gateway_app(agents={"echo": EchoAgent()}, store=MemoryStore()).openapi
@@ -59,15 +73,15 @@ tried = settings(
 
 
 class Caller(requests.Session):
-    """Somebody with a service's key, and a session to talk about."""
+    """Somebody with a service's key."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self.url = url
-        self.key = {"Authorization": "Bearer the-key-of-a-test-which-is-long-enough"}
-        self.trust_env = False
+        self.key = {"Authorization": f"Bearer {KEY}"}
 
-    def prepare(self) -> None:
+    def make_session(self) -> None:
+        """Make the session that is known; another request may have deleted it."""
         made = self.post(f"{self.url}/api/agents/echo/sessions", json={"session_id": "s"}, headers=self.key)
         assert made.status_code in (200, 409)
 
@@ -76,7 +90,7 @@ class Caller(requests.Session):
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     folder = tmp_path_factory.mktemp("schemathesis")
     environment = {
-        "GATEWAY_API_KEYS": "test=the-key-of-a-test-which-is-long-enough",
+        "GATEWAY_API_KEYS": f"test={KEY}",
         "GATEWAY_MAX_REQUESTS_PER_SECOND": "100000",
         "GATEWAY_MAX_MESSAGES_PER_MINUTE": "100000",
     }
@@ -95,7 +109,7 @@ def test_every_operation_does_what_is_told_of_it(operation: Any, caller: Caller)
     def try_it(case: Any, known: bool) -> None:
         if known:
             case.path_parameters |= {name: KNOWN[name] for name in case.path_parameters if name in KNOWN}
-        caller.prepare()
+        caller.make_session()
         response = case.call(base_url=caller.url, session=caller, headers=caller.key, timeout=WAIT)
         case.validate_response(response, checks=CHECKS)
 

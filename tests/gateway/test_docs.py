@@ -79,19 +79,12 @@ def test_it_is_well_formed_and_without_scripts() -> None:
 
 def test_what_it_is_told_is_text_and_never_html() -> None:
     schema = {"type": "object", "properties": {"<f>": {"enum": ["<e>"], "description": "`<d>`"}}}
+    parameter = {"name": "<n>", "in": "query", "required": True, "schema": {}, "description": "<p>"}
     operation = {
         "tags": ["<t>"],
         "summary": "<s>",
         "operationId": "x",
-        "parameters": [
-            {
-                "name": "<n>",
-                "in": "query",
-                "required": True,
-                "schema": {"type": "string"},
-                "description": "<p>",
-            }
-        ],
+        "parameters": [parameter],
         "responses": {
             "200": {"description": "<r>", "content": {"text/<m>": {"schema": {"$ref": "#/<c>"}}}},
         },

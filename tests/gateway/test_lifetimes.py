@@ -1,11 +1,10 @@
-"""Sessions that live for a while: whatever clients, agents, gateways and the clock do, in whatever order, they
-are warned, renewed and ended as a simple model says, and whoever follows is told so, once and in order."""
+"""Sessions that live for a while: whatever clients, agents, gateways and the clock do, in any order, they are
+warned, renewed and ended as a simple model says, and whoever follows is told so, once and in order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -199,8 +198,6 @@ class Lifetimes(RuleBasedStateMachine):
         try:
             self.do(step)
         except Refused as refusal:
-            if refusal.code == "session_expired":
-                self.expires_told = refusal.details["expires_at"]
             return refusal.code
         return "ok"
 
@@ -304,7 +301,8 @@ class Lifetimes(RuleBasedStateMachine):
         answered = self.ask(line, "message", turn_id=turn, content="hi", **where, **asked)
         follower = name in self.follows[line]
         known = self.visited(name)
-        if not follower and (known is None and create is not False or isinstance(known, Dead) and create):
+        may_make = create is not False if known is None else isinstance(known, Dead) and create
+        if may_make and not follower:
             known = self.known[name] = born(name, self.now, None)
         if not isinstance(known, Alive):
             self.check_refusal(known, answered)
@@ -319,6 +317,19 @@ class Lifetimes(RuleBasedStateMachine):
         known.said.append(turn)
         if known.touch(self.now):
             self.tell(name, "renewed", known.renewals, known.ends)
+
+    @rule(line=lines, name=names, number=st.integers(0, 9))
+    def send_again(self, line: int, name: str, number: int) -> None:
+        """What is known already is no new sign of life."""
+        known = self.known[name]
+        if not isinstance(known, Alive) or known.over(self.now) or not known.said:
+            return
+        turn = known.said[number % len(known.said)]
+        where = {"session_id": name, "agent": AGENTS[name]}
+        answered = self.ask(line, "message", turn_id=turn, content="hi", **where)
+        assert isinstance(answered, frames.Ok)
+        assert answered.duplicate
+        self.follows[line].add(name)
 
     @rule(line=lines, name=names, create=st.booleans())
     def attach(self, line: int, name: str, create: bool) -> None:
@@ -463,11 +474,13 @@ class Lifetimes(RuleBasedStateMachine):
 
     def swept(self) -> None:
         for name, known in self.known.items():
-            if isinstance(self.visited(name), Alive) and isinstance(known, Alive):
-                if known.near(self.now) and not known.warned and known.ends is not None:
-                    known.warned = True
+            if self.ends_now(name):
+                self.end(name, "expired")
+            elif isinstance(known, Alive) and known.ends is not None and known.near(self.now):
+                if not known.warned:
                     left = round(known.ends - self.now, 3)
                     self.tell(name, "expiring", known.renewals, known.ends, left)
+                known.warned = True
 
     @rule(node=st.integers(0, 1), twice=st.booleans())
     def look(self, node: int, twice: bool) -> None:
@@ -607,7 +620,7 @@ class LifetimesOfOneGateway(Lifetimes):
 
 
 often = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLifetimes = Lifetimes.TestCase
 TestLifetimes.settings = often

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from gateway.api import Api
 from gateway.app import Gateway
-from gateway.auth import credentials
 from gateway.interfaces import Caller, Key, Note, Piece, Thought, ToolCall, ToolResult, Turn
 from gateway.limits import Usage
 from gateway.runtime import Runtime
@@ -102,13 +101,13 @@ class Parrot:
 class World:
     """One gateway, and what its callers sent it and got."""
 
-    def __init__(self, callers: Mapping[str, Caller]) -> None:
+    def __init__(self, callers: Mapping[str, Caller], name: str = "gen") -> None:
         self._callers = callers
         self._step = 0
         self._ids = count(1)
         self._parrot = Parrot()
         self._lines: dict[str, list[Exchange]] = {}
-        self.store = MemoryStore(generation="gen")
+        self.store = MemoryStore(generation=name)
         runtime = Runtime(
             Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4),
             dict.fromkeys(AGENTS, self._parrot),
@@ -135,19 +134,22 @@ class World:
         """Deeds may be done; at the end what is held goes on, and all callers go."""
         async with self.app.lifespan(), asyncio.TaskGroup() as self._group:
             yield
+            self._step = 10_000
             self._parrot.released.set()
             await asyncio.sleep(SECOND)
             for exchange in self.exchanges.values():
                 exchange.go()
 
-    async def do(self, step: int, deed: Deed) -> None:
-        """Do it, and wait until all that follows from it has come to rest."""
+    async def do(self, step: int, deed: Deed, stolen: str = "none") -> None:
+        """Do it, and wait until all that follows from it has come to rest. A cursor `MINE` in it is the last one
+        that its caller was given, `STOLEN` is that one."""
         self._step, self._ids = step, count(1)
+        self._cursors = {"MINE": self._last_cursor(deed.token), "STOLEN": stolen}
         match deed:
             case Frame(token, line, frame):
                 sockets = [one for one in self._lines.get(token, ()) if one.method == "WS"]
                 if sockets:
-                    sockets[line % len(sockets)].say(json.dumps(frame))
+                    sockets[line % len(sockets)].say(self._json(frame))
             case Open(token, path, hello):
                 exchange = Exchange("WS", path, headers=() if hello else by(token))
                 if hello:
@@ -155,6 +157,10 @@ class World:
                 self._begin(token, exchange)
             case Ask():
                 self._begin(deed.token, self._request(deed))
+        await self.pass_time()
+
+    async def pass_time(self) -> None:
+        """So long that everything has come to rest; the same without a deed as with one."""
         await asyncio.sleep(SECOND)
 
     def _begin(self, token: str, exchange: Exchange) -> None:
@@ -174,12 +180,24 @@ class World:
             body = "".join([*parts, "--B--\r\n"]).encode()
         elif ask.body is not None:
             headers.append(("content-type", "application/json"))
-            body = json.dumps(ask.body).encode()
+            body = self._json(ask.body).encode()
         headers.append(("content-length", str(len(body))))
         if ask.line is not None:
             ids = [name for one in self._lines.get(ask.token, ()) if (name := _connection_id(one))]
             headers.append(("x-connection-id", ids[ask.line % len(ids)] if ids else "none"))
-        return Exchange(ask.method, ask.path, ask.query, headers, body)
+        return Exchange(ask.method, ask.path, self._filled(ask.query), headers, body)
+
+    def _json(self, value: Any) -> str:
+        return self._filled(json.dumps(value))
+
+    def _filled(self, text: str) -> str:
+        for name, cursor in self._cursors.items():
+            text = text.replace(name, cursor)
+        return text
+
+    def _last_cursor(self, token: str) -> str:
+        told = "".join(one.body.decode() + "".join(one.frames) for one in self._lines.get(token, ()))
+        return ([None, *re.findall(r'"cursor":"([^"]*)"', told)][-1]) or "none"
 
 
 def _connection_id(line: Exchange) -> str | None:

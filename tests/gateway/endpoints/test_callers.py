@@ -223,22 +223,24 @@ async def test_too_many_lines_of_an_address_are_429_for_programs_and_browsers(se
 async def test_too_many_lines_of_a_user_are_429_before_the_upgrade_and_an_error_after_hello(
     served: Any,
 ) -> None:
-    async with served(settings(max_connections_per_user=1), authenticator=by_name) as rig:
-        async with socket(rig, additional_headers=ANN) as line:
-            assert (await heard(line))["user_id"] == "ann"
-            for origin in (None, str(rig.http.base_url).rstrip("/")):
-                refused = await upgrade(rig, additional_headers=ANN, origin=origin)
-                assert (refused.status_code, refused.json()["code"]) == (429, "too_many_connections")
-            async with socket(rig) as late:
-                await late.send('{"type":"hello","token":"ann"}')
-                assert (await heard(late))["code"] == "too_many_connections"
-                async with asyncio.timeout(WAIT):
-                    await late.wait_closed()
-                assert late.close_code == 1013
-            async with socket(rig, additional_headers=BOB) as others:
-                assert (await heard(others))["user_id"] == "bob"
-            path = "/api/sessions/s/events?create=true&agent=bot"
-            assert (await rig.http.get(path, headers=ANN)).status_code == 429
+    async with (
+        served(settings(max_connections_per_user=1), authenticator=by_name) as rig,
+        socket(rig, additional_headers=ANN) as line,
+    ):
+        assert (await heard(line))["user_id"] == "ann"
+        for origin in (None, str(rig.http.base_url).rstrip("/")):
+            refused = await upgrade(rig, additional_headers=ANN, origin=origin)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_connections")
+        async with socket(rig) as late:
+            await late.send('{"type":"hello","token":"ann"}')
+            assert (await heard(late))["code"] == "too_many_connections"
+            async with asyncio.timeout(WAIT):
+                await late.wait_closed()
+            assert late.close_code == 1013
+        async with socket(rig, additional_headers=BOB) as others:
+            assert (await heard(others))["user_id"] == "bob"
+        path = "/api/sessions/s/events?create=true&agent=bot"
+        assert (await rig.http.get(path, headers=ANN)).status_code == 429
 
 
 async def test_streams_count_as_lines_until_they_end(served: Any) -> None:
@@ -269,12 +271,15 @@ async def test_a_user_that_says_too_much_is_told_so_on_every_way(in_memory: Any)
 
 
 async def test_where_nobody_has_to_say_who_they_are_users_are_not_counted(served: Any) -> None:
-    async with served(settings(max_messages_per_minute=1, max_connections_per_user=1), headers=ANN) as rig:
-        async with socket(rig), socket(rig) as line:
-            assert (await heard(line))["type"] == "connected"
-            for _ in range(2):
-                said = {"type": "message", "session_id": "s", "content": "hi", "agent": "echo"}
-                assert (await rig.http.post("/frames", json=said)).status_code == 200
+    async with (
+        served(settings(max_messages_per_minute=1, max_connections_per_user=1), headers=ANN) as rig,
+        socket(rig),
+        socket(rig) as line,
+    ):
+        assert (await heard(line))["type"] == "connected"
+        for _ in range(2):
+            said = {"type": "message", "session_id": "s", "content": "hi", "agent": "echo"}
+            assert (await rig.http.post("/frames", json=said)).status_code == 200
 
 
 async def test_a_user_has_so_many_sessions_however_they_are_made(in_memory: Any) -> None:

@@ -17,6 +17,7 @@ from gateway.interfaces import (
     Key,
     Loaded,
     Note,
+    Page,
     Thought,
     ToolCall,
     ToolResult,
@@ -24,6 +25,7 @@ from gateway.interfaces import (
 )
 from gateway.stores.memory import MemoryStore
 from protocol.errors import Refused
+from protocol.lifetime import Tiers
 
 C = "/api/v1/conversations/c1"
 EVERYTHING = [
@@ -259,6 +261,20 @@ async def test_5_an_outage_is_never_a_404(in_memory: Any) -> None:
             assert response.headers["retry-after"] == "1"
 
 
+async def test_5_what_expired_is_told_so(in_memory: Any) -> None:
+    clock = [1_000.0]
+    async with in_memory(
+        now=lambda: clock[0], tiers=Tiers(explicit=True), agents={"echo": EchoAgent()}
+    ) as rig:
+        await asks(rig, "r1")
+        clock[0] += 86_400.0
+        for _ in range(2):  # the first request ends it, the second finds it ended
+            for method, path in EVERYTHING:
+                body = {"data": {"content": "x"}} if path == "message" else {}
+                response = await rig.http.request(method, f"{C}/{path}", **body)
+                assert (response.status_code, [*response.json()]) == (410, ["detail"]), path
+
+
 async def test_5_everything_below_these_paths_is_refused_in_these_words(in_memory: Any) -> None:
     async with in_memory() as rig:
         for path, status in (
@@ -307,6 +323,45 @@ async def test_messages_are_counted_from_the_oldest(in_memory: Any) -> None:
             for limit in (1, 3, 20):
                 page = await get(rig, f"messages?start={start}&limit={limit}")
                 assert page == everything[start : start + limit], (start, limit)
+
+
+async def test_messages_are_counted_from_the_nearer_end(in_memory: Any) -> None:
+    class Counting(MemoryStore):
+        read = 0
+
+        async def history(self, key: Key, limit: int, **where: Any) -> Page:
+            page = await super().history(key, limit, **where)
+            self.read += len(page.messages)
+            return page
+
+    store = Counting()
+    async with in_memory(store=store, agents={"echo": EchoAgent()}) as rig:
+        for number in range(20):
+            await asks(rig, f"r{number}")
+        for start, most in ((0, 3), (35, 5), (19, 21)):
+            store.read = 0
+            assert len(await get(rig, f"messages?start={start}&limit=3")) == 3
+            assert store.read <= most
+
+
+async def test_messages_are_counted_in_the_log_as_it_was_at_one_moment(in_memory: Any) -> None:
+    class Busy(MemoryStore):
+        meanwhile: Any = None
+
+        async def load(self, key: Key) -> Loaded:
+            loaded = await super().load(key)
+            if self.meanwhile is not None:
+                said, self.meanwhile = self.meanwhile, None
+                await said()
+            return loaded
+
+    store = Busy()
+    async with in_memory(store=store, agents={"echo": EchoAgent()}) as rig:
+        for run in ("r0", "r1"):
+            await asks(rig, run, run)
+        store.meanwhile = lambda: asks(rig, "r2", "r2")
+        [last] = await get(rig, "messages?start=3&limit=1")
+        assert last["content"] == "r1"
 
 
 async def test_a_message_has_what_its_reader_asks_for(in_memory: Any) -> None:

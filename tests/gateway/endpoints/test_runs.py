@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from time import time
 from typing import Any
 
 import pytest
 
 from gateway.agents.echo import EchoAgent
-from gateway.interfaces import AgentError, Note, Thought, ToolCall, ToolResult
-from gateway.settings import Settings
+from gateway.interfaces import AgentError, Key, Note, Thought, ToolCall, ToolResult
+from gateway.stores.memory import MemoryStore
+from protocol.session import KnownTurn, Send
 from tests.harness import settle
 
 C = "/api/v1/conversations/c1"
@@ -198,8 +200,23 @@ async def test_7_a_run_without_a_name_gets_one_of_its_own_each_time(in_memory: A
         assert (bad.status_code, [*bad.json()]) == (400, ["detail"])
 
 
-async def test_7_two_at_once_without_a_name_get_two(in_memory: Any) -> None:
-    async with in_memory(agents={"echo": EchoAgent()}) as rig, asyncio.TaskGroup() as group:
+async def test_7_several_at_once_without_a_name_get_one_each(in_memory: Any) -> None:
+    class Together(MemoryStore):
+        """The first to look up whether a name is free are answered at once."""
+
+        looking = 3
+
+        async def turn(self, key: Key, turn_id: str) -> KnownTurn | None:
+            self.looking -= 1
+            try:
+                return await super().turn(key, turn_id)
+            finally:
+                if self.looking >= 0:
+                    await looked.wait()
+
+    looked = asyncio.Barrier(3)
+    agents = {"echo": EchoAgent()}
+    async with in_memory(agents=agents, store=Together()) as rig, asyncio.TaskGroup() as group:
         both = [
             group.create_task(rig.http.post(f"{C}/message", data={"content": content}))
             for content in ("same", "same", "other")
@@ -221,13 +238,14 @@ async def test_7_a_name_that_is_no_ascii_is_told_escaped(in_memory: Any) -> None
 async def test_7_with_a_cursor_nothing_is_said(in_memory: Any) -> None:
     async with in_memory(agents={"echo": EchoAgent()}) as rig:
         await rig.http.post(f"{C}/message", data={"content": "Hello"})
+        await rig.http.post(f"{C}/message", data={"content": "Goodbye"})
         for way in ("message", "regenerate"):
             query = "session_id=conversation:user:new&cursor=2-3"
             heard = await rig.http.post(f"{C}/{way}?{query}", data=SAID["data"] if way == "message" else None)
             assert front_end(heard.text)["message"] == "lo"
             none = await rig.http.post(f"{C}/message?session_id=nix&cursor=0-0", **SAID)
             assert (none.status_code, none.json()) == (404, {"detail": "Session nix not found or expired"})
-        assert len((await rig.http.get(f"{C}/messages")).json()) == 2
+        assert len((await rig.http.get(f"{C}/messages")).json()) == 4
 
 
 # ── Resuming ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,15 +298,18 @@ async def test_8_a_malformed_cursor_is_refused(in_memory: Any, cursor: str) -> N
 
 
 async def test_8_what_is_over_can_be_heard_as_long_as_it_is_kept(in_memory: Any) -> None:
-    settings = Settings(keep_records=3, drain_timeout=0.01)
-    async with in_memory(settings, agents={"echo": EchoAgent()}) as rig:
+    store = MemoryStore(keep_records=3)
+    async with in_memory(store=store, agents={"echo": EchoAgent()}) as rig:
         for run in ("r1", "r2"):
             await rig.http.post(f"{C}/message?session_id={run}", data={"content": run})
         again = await rig.http.post(f"{C}/resume/r1")
         assert front_end(again.text)["message"] == "r1"
         assert '"status":"completed"' in again.text
-        missing = await rig.http.post(f"{C}/resume/r3")
-        assert (missing.status_code, missing.json()) == (404, {"detail": "Session r3 not found or expired"})
+        await store.trim(time())
+        for run in ("r1", "r3"):
+            missing = await rig.http.post(f"{C}/resume/{run}")
+            assert missing.status_code == 404
+            assert missing.json() == {"detail": f"Session {run} not found or expired"}
         nowhere = await rig.http.post("/api/v1/conversations/c2/resume/r1")
         assert (nowhere.status_code, nowhere.json()) == (404, {"detail": "Session r1 not found or expired"})
 
@@ -302,6 +323,11 @@ async def test_8_who_comes_to_a_run_that_waits_hears_that_one_only(served: Any) 
         first.say("The first")
         async with rig.stream("POST", f"{C}/resume/r2") as events:
             assert (await events.event()).kind == "queued"
+            sent = rig.app.supervisor.runtime.metrics.frames_sent
+            first.say("and more")
+            await rig.until(lambda: session(rig).log.text.length > len("The first"))
+            await settle()
+            assert rig.app.supervisor.runtime.metrics.frames_sent == sent
             first.end()
             second = await rig.bot.given("r2")
             second.say("The second")
@@ -368,14 +394,16 @@ async def test_10_without_a_name_it_is_the_run_that_goes_on(in_memory: Any) -> N
             group.create_task(rig.http.post(f"{C}/message?session_id={run}&stream=false", **SAID))
             for run in ("r1", "r2")
         ]
-        await rig.bot.given("r1")
-        await rig.until(lambda: session(rig).state.waiting)
+        said = await rig.bot.given("r1")
+        said.say("So f")
+        await rig.until(lambda: session(rig).state.waiting and session(rig).log.text.length == 4)
         waiting = (await rig.http.post(f"{C}/stop?session_id=r2")).json()
         assert (waiting["stopped"], waiting["saved_partial"]) == (True, False)
         assert (await asking[1]).json()["message"] == ""
         running = (await rig.http.post(f"{C}/stop")).json()
-        assert (running["stopped"], running["saved_partial"], running["message_id"]) == (True, False, None)
-        assert (await asking[0]).status_code == 200
+        assert (running["stopped"], running["saved_partial"]) == (True, True)
+        assert running["message_id"] == "r1:answer"
+        assert (await asking[0]).json()["message"] == "So f"
 
 
 # ── What is said ────────────────────────────────────────────────────────────────────────────────────────────
@@ -416,6 +444,20 @@ async def test_11_regenerating_replaces_the_last_answer(in_memory: Any) -> None:
         assert [one["content"] for one in messages] == ["first", "once", "second", "anew"]
         assert front_end((await rig.http.post(path)).text)["message"] == "anew"
         assert len(rig.bot.turns) == 3
+
+
+async def test_11_what_came_with_the_message_comes_with_it_again(in_memory: Any) -> None:
+    async with in_memory() as rig:
+        said = Send("r1", "look", metadata={"a": 1}, parts=[{"text": "look"}])
+        async with rig.app.supervisor.opened(Key("bot", "user", "c1"), "new") as live:
+            await live.asked(said)
+        (await rig.bot.given("r1")).end()
+        await rig.until(lambda: not rig.app.supervisor.sessions)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rig.http.post(f"{C}/regenerate?session_id=r2"))
+            again = await rig.bot.given("r2")
+            again.end()
+        assert (again.turn.metadata, again.turn.parts) == ({"a": 1}, [{"text": "look"}])
 
 
 async def test_11_there_must_be_something_to_answer_again(in_memory: Any) -> None:

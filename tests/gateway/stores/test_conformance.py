@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.interfaces import (
+    Census,
     Due,
     Duplicate,
     Head,
@@ -33,6 +34,7 @@ from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from protocol.cursor import format_cursor, parse_cursor
 from protocol.history import DAY
+from protocol.lifetime import Life, Terms, begin, due_at, renewed, warn_at
 from protocol.records import (
     CancelRequested,
     Event,
@@ -760,6 +762,18 @@ async def test_sessions_are_found_by_their_id_and_user(store: Store) -> None:
     assert await store.find("none", None) == await store.find("s", "carol") == []
 
 
+async def test_sessions_are_found_by_their_id_and_agents(store: Store) -> None:
+    ada, _, _, last = await make(
+        store, ("a", "ada", "s"), ("a", "bob", "s"), ("b", "ada", "s"), ("c", "ada", "s")
+    )
+    assert await store.find("s", None, {"c"}) == [last]
+    assert set(await store.find("s", "ada", ["a", "c", "none"])) == {ada, last}
+    assert await store.find("s", None, frozenset()) == []
+    await store.delete(last, NOW)
+    assert await store.find("s", "ada", {"c"}) == [last]
+    assert await store.find("s", "ada", {"a", "c"}) == [ada]
+
+
 async def test_only_where_no_session_has_an_id_its_tombstones_are_found(store: Store) -> None:
     ada, echo, bob = await make(store, ("eliza", "ada", "s"), ("echo", "ada", "s"), ("eliza", "bob", "s"))
     await store.delete(ada, NOW)
@@ -958,6 +972,227 @@ async def test_when_a_node_is_closed_its_turns_are_orphaned_even_if_one_of_its_n
         assert await store.due(NOW, "same") == [Due(KEY, "t1")]
         await again.append(failure("t1"))
         assert await store.due(NOW, "same") == []
+
+
+# ── Lives ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lasting(minutes: float = 30.0, began: float = NOW) -> Life:
+    """A life that begins now, and is warned of its end five minutes before."""
+    return begin(Terms(minutes, True, 720.0, 5.0), began, began)
+
+
+async def due_lives(store: Store, now: float) -> list[Key]:
+    dues = await store.due(now, NODE)
+    assert all(due.orphan is None for due in dues)
+    return [due.key for due in dues if due.life]
+
+
+async def test_a_life_comes_back_as_it_was_given_and_is_there_wherever_a_session_is_shown(
+    store: Store,
+) -> None:
+    life = replace(renewed(lasting(7.5), NOW + 0.123), warned=True, base=NOW - 1 / 3)
+    await store.create(described(life=life), next(tags))
+    assert (await store.load(KEY)).info.life == life
+    assert (await store.summary(KEY)).info.life == life
+    for listed in await store.sessions(None, None, 9), await store.by_update("eliza", "ada", 9):
+        assert [one.info.life for one in listed] == [life]
+
+
+async def test_an_append_may_change_the_life_begin_one_and_take_it_away(session: Session) -> None:
+    async def known() -> Life | None:
+        assert (await session.store.summary(KEY)).info.life == (await session.store.load(KEY)).info.life
+        return (await session.store.load(KEY)).info.life
+
+    assert await known() is None
+    for life in lasting(), renewed(lasting(), NOW + 60), None, lasting(99):
+        await session.append(info=described(life=life))
+        assert await known() == life
+        await session.append(Event("k", 1, NOW))
+        assert await known() == life, "an append without info leaves it alone"
+    await session.store.label(KEY, "name", NOW)
+    assert await known() == lasting(99)
+
+
+async def test_an_append_that_is_refused_or_repeated_leaves_the_life_alone(session: Session) -> None:
+    await session.append(message("t1"), info=described(life=lasting()))
+    other = described(life=lasting(60))
+    with pytest.raises(Stale):
+        await session.store.append(KEY, replace(session.head, tag="x"), "new", [], info=other)
+    with pytest.raises(Duplicate):
+        await session.store.append(KEY, session.head, "new", [message("t1")], info=other)
+    await session.store.append(KEY, session.head, session.head.tag, [], info=other)
+    assert (await session.store.load(KEY)).info.life == lasting()
+    assert await due_lives(session.store, due_at(lasting())) == [KEY]
+
+
+async def test_a_session_is_due_from_its_warning_on_and_once_warned_from_its_end_on(
+    session: Session,
+) -> None:
+    store, life = session.store, lasting()
+    await session.append(info=described(life=life))
+    assert await due_lives(store, warn_at(life) - 0.001) == []
+    assert await due_lives(store, warn_at(life)) == [KEY]
+    await session.append(info=described(life=replace(life, warned=True)))
+    assert await due_lives(store, life.expires_at - 0.001) == []
+    assert await due_lives(store, life.expires_at) == [KEY]
+    await session.append(info=described(life=renewed(life, NOW + 60)))
+    assert await due_lives(store, warn_at(life)) == []
+    assert await due_lives(store, warn_at(life) + 60) == [KEY]
+    await session.append(info=described())
+    assert await due_lives(store, NOW + 1e9) == []
+
+
+async def test_a_session_made_with_a_life_is_due_and_its_end_may_have_been(store: Store) -> None:
+    lives = {"long": lasting(60), "over": lasting(30, NOW - 7200), "short": lasting(6), "eternal": None}
+    for name, life in lives.items():
+        await store.create(described(KEY._replace(session_id=name), life=life), next(tags))
+
+    async def due(now: float) -> list[str]:
+        return [key.session_id for key in await due_lives(store, now)]
+
+    assert await due(NOW) == ["over"]
+    assert await due(NOW + 60) == ["over", "short"], "what is due longest comes first"
+    assert await due(NOW + 1e9) == ["over", "short", "long"]
+
+
+async def test_a_life_and_turns_that_nobody_runs_are_due_each_for_itself(session: Session) -> None:
+    await session.append(message("t1"), info=described(life=lasting()))
+    assert await session.store.due(NOW, NODE) == [Due(KEY)]
+    assert await session.store.due(NOW + 1800, NODE) == [Due(KEY), Due(KEY, life=True)]
+    await session.append(started("t1", node="long gone"))
+    assert await session.store.due(NOW + 1800, NODE) == [Due(KEY, "t1"), Due(KEY, life=True)]
+
+
+async def test_a_deleted_session_is_due_no_more_and_one_made_again_as_it_is_made(session: Session) -> None:
+    await session.append(info=described(life=lasting()))
+    await session.store.delete(KEY, NOW, "expired")
+    assert await due_lives(session.store, NOW + 1e9) == []
+    assert await session.store.census(NOW + 1e9) == Census(0, 0, 0)
+    await session.create(over_tombstone=True)
+    assert (await session.store.load(KEY)).info.life is None
+    assert await due_lives(session.store, NOW + 1e9) == []
+
+
+async def test_the_census_counts_all_those_past_their_end_and_those_near_it(store: Store) -> None:
+    assert await store.census(NOW) == Census(0, 0, 0)
+    lives = [None, None, lasting(30), lasting(30), lasting(60), replace(lasting(30), warned=True)]
+    for n, life in enumerate(lives):
+        await store.create(described(KEY._replace(session_id=f"s{n}"), life=life), next(tags))
+    for minutes, expired, expiring in (
+        (0, 0, 0),
+        (24.99, 0, 0),
+        (25, 0, 3),
+        (30, 3, 0),
+        (56, 3, 1),
+        (99, 4, 0),
+    ):
+        assert await store.census(NOW + 60 * minutes) == Census(6, expired, expiring)
+
+
+# ── by_update ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_sessions_of_a_user_with_an_agent_are_listed_longest_unchanged_first(store: Store) -> None:
+    a, b, c = [Session(store, KEY._replace(session_id=name)) for name in "abc"]
+    for session in a, b, c:
+        await session.create()
+    await make(store, ("echo", "ada", "other"), ("eliza", "bob", "other"))
+
+    async def listed(limit: int = 9, after: Place | None = None) -> list[str]:
+        page = await store.by_update("eliza", "ada", limit, after)
+        assert page == [await store.summary(one.info.key) for one in page]
+        return [one.info.key.session_id for one in page]
+
+    assert await listed() == ["a", "b", "c"]
+    await a.append(message("t1", NOW + 1))
+    assert await listed() == ["b", "c", "a"]
+    await store.label(b.key, "name", NOW + 2)
+    assert await listed() == ["c", "a", "b"]
+    await c.append(info=described(c.key, life=lasting()))
+    assert await listed(2) == ["c", "a"], "what is only kept beside changes no order"
+    assert await listed(9, Place(NOW, *c.key)) == ["a", "b"]
+    assert await listed(1, Place(NOW, "eliza", "ada", "a")) == ["c"]
+    await store.delete(a.key, NOW + 3)
+    assert await listed() == ["c", "b"]
+    assert await store.by_update("eliza", "nobody", 9) == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_pages_of_sessions_changed_at_one_moment_repeat_none_and_leave_none_out(
+    store: Store, limit: int
+) -> None:
+    names = ["b", "a", "d", "c", "B", "é", "a.b", "-"]
+    for name in names:
+        await store.create(described(KEY._replace(session_id=name)), next(tags))
+    await store.create(described(KEY._replace(session_id="z"), NOW - 1), next(tags))
+    listed: list[str] = []
+    after = None
+    while page := await store.by_update("eliza", "ada", limit, after):
+        listed += [one.info.key.session_id for one in page]
+        after = Place(page[-1].info.updated_at, *page[-1].info.key)
+    assert listed == ["z", *sorted(names)]
+
+
+# ── scopes ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_shared_is_merged_key_by_key_by_create_and_append(store: Store) -> None:
+    assert await store.scope("bot") == {}
+    session = await Session(store).create(scopes={"bot": {"a": 1, "b": {"deep": [1]}}, "bot/ada": {"a": 2}})
+    assert await store.scope("bot") == {"a": 1, "b": {"deep": [1]}}
+    await session.append(scopes={"bot": {"b": {"other": "ü😀"}, "c": None}})
+    await session.append(message("t1"), scopes={"bot/bob": {"a": 3}})
+    assert await store.scope("bot") == {"a": 1, "b": {"other": "ü😀"}, "c": None}
+    assert await store.scope("bot/ada") == {"a": 2}
+    assert await store.scope("bot/bob") == {"a": 3}
+    assert await store.scope("bo") == await store.scope("bot/") == await store.scope("") == {}
+
+
+async def test_nobody_can_change_what_is_shared_but_by_an_append(session: Session) -> None:
+    shared: dict[str, Any] = {"a": [1]}
+    await session.append(scopes={"bot": shared})
+    shared["a"].append(2)
+    (await session.store.scope("bot"))["a"].append(3)
+    assert await session.store.scope("bot") == {"a": [1]}
+
+
+async def test_what_does_not_happen_leaves_what_is_shared_alone(session: Session) -> None:
+    await session.append(message("t1"), scopes={"bot": {"n": 1}})
+    store, head, other = session.store, session.head, {"bot": {"n": 2, "m": 2}}
+    with pytest.raises(Stale):
+        await store.append(KEY, replace(head, tag="x"), "new", [], scopes=other)
+    with pytest.raises(Duplicate):
+        await store.append(KEY, head, "new", [message("t1")], scopes=other)
+    with pytest.raises(ValueError, match="same turn_id"):
+        await store.append(KEY, head, "new", [message("t2"), message("t2")], scopes=other)
+    with pytest.raises(NoSession):
+        await store.append(KEY._replace(user="bob"), head, "new", [], scopes=other)
+    with pytest.raises(SessionExists):
+        await store.create(described(), "new", scopes=other)
+    bob = described(KEY._replace(user="bob"))
+    with pytest.raises(ValueError, match="same turn_id"):
+        await store.create(bob, "new", [message("t2"), message("t2")], scopes=other)
+    await store.delete(KEY, NOW)
+    with pytest.raises(NoSession):
+        await store.create(described(), "new", scopes=other)
+    assert await store.scope("bot") == {"n": 1}, "what was deleted had its say, too"
+
+
+async def test_an_append_that_is_repeated_sets_nothing_again(session: Session) -> None:
+    first = session.head
+    await session.append(scopes={"bot": {"n": 1}})
+    other = await Session(session.store, KEY._replace(user="bob")).create(scopes={"bot": {"n": 2}})
+    again = await session.store.append(KEY, first, session.head.tag, [], scopes={"bot": {"n": 1}})
+    assert again == session.head
+    assert await session.store.create(described(other.key), other.head.tag, scopes={"bot": {"n": 9}})
+    assert await session.store.scope("bot") == {"n": 2}
+
+
+async def test_of_what_two_sessions_set_at_once_nothing_is_lost(store: Store) -> None:
+    many = [await Session(store, KEY._replace(session_id=f"s{n}")).create() for n in range(20)]
+    await asyncio.gather(*(one.append(scopes={"bot": {one.key.session_id: 1}}) for one in many))
+    assert await store.scope("bot") == {f"s{n}": 1 for n in range(20)}
 
 
 # ── trim ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,10 +17,12 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.interfaces import (
+    Census,
     Due,
     Head,
     Info,
     Key,
+    NoSession,
     Place,
     Segment,
     Stale,
@@ -30,8 +32,10 @@ from gateway.interfaces import (
 )
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite_file import MIGRATIONS, Database
+from gateway.stores.sqlite_find import DUE_AT_A_TIME
 from protocol.history import DAY
-from protocol.records import Event, Message, Response, Started, ToolCall
+from protocol.lifetime import Terms, begin
+from protocol.records import Event, Message, Response, Started, ToolCall, encode_record
 
 NOW = 1_000_000.0
 KEY = Key("eliza", "ada", "s1")
@@ -41,6 +45,10 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "test.db"
+
+
+LIFE = begin(Terms(30.0, True, 720.0, 5.0), NOW, NOW)
+SHARED = {"eliza/ada": {"n": 1}, "eliza": {"n": 2}}
 
 
 def info(key: Key = KEY) -> Info:
@@ -163,6 +171,9 @@ READING: dict[str, Callable[[SqliteStore], Any]] = {
     "sessions of an agent": lambda store: store.sessions("eliza", None, 10, Place(NOW, *KEY)),
     "sessions of a user": lambda store: store.sessions(None, "ada", 10, Place(NOW, *KEY)),
     "sessions of both": lambda store: store.sessions("eliza", "ada", 10, Place(NOW, *KEY)),
+    "sessions by update": lambda store: store.by_update("eliza", "ada", 10),
+    "sessions by update, further": lambda store: store.by_update("eliza", "ada", 10, Place(NOW, *KEY)),
+    "scope": lambda store: store.scope("eliza/ada"),
     "activate": lambda store: store.activate(KEY),
     "label": lambda store: store.label(KEY, "name", NOW),
     "save_text": lambda store: store.save_text([Segment(KEY, "t1", 0, "text")]),
@@ -197,7 +208,7 @@ async def planned(store: SqliteStore, call: Callable[[SqliteStore], Any]) -> dic
 async def test_every_verb_goes_through_an_index_and_sorts_nothing(path: Path, verb: str) -> None:
     store = SqliteStore(path, keep_days=1, keep_records=1)
     async with store.open("n", NOW):
-        await store.create(info(), "t", [message("t1"), Started("t1", "n", NOW)])
+        await store.create(info(), "t", [message("t1"), Started("t1", "n", NOW)], scopes=SHARED)
         plans = await planned(store, READING[verb])
         assert plans
         steps = [step for plan in plans.values() for step in plan]
@@ -215,9 +226,34 @@ async def test_an_append_goes_through_indexes_too(path: Path) -> None:
             Message("t2", "again", NOW, replaces="t1"),
             Started("t2", "n", NOW),
         ]
-        plans = await planned(store, lambda store: store.append(KEY, head, "u", records, text=(0, "text")))
-        assert len(plans) > 8
+        given = {"text": (0, "text"), "info": replace(info(), life=LIFE), "scopes": SHARED}
+        plans = await planned(store, lambda store: store.append(KEY, head, "u", records, **given))
+        assert len(plans) > 11
         assert not [plan for plan in plans.values() if any(step.startswith("SCAN") for step in plan)], plans
+
+
+async def test_the_census_looks_only_at_lives_that_are_near_their_end(path: Path) -> None:
+    store = SqliteStore(path)
+    async with store.open("n", NOW):
+        plans = await planned(store, lambda store: store.census(NOW))
+        [counts_all] = [plan for query, plan in plans.items() if "warn_at" not in query]
+        [counts_near] = [plan for query, plan in plans.items() if "warn_at" in query]
+        assert all("COVERING INDEX" in step for step in counts_all + counts_near)
+        assert all(step.startswith("SEARCH") for step in counts_near)
+
+
+async def test_of_very_many_lives_that_are_due_the_longest_due_come_first_and_the_rest_the_next_time(
+    path: Path,
+) -> None:
+    async with (store := SqliteStore(path)).open("n", NOW):
+        lives = [replace(LIFE, expires_at=NOW - n % 7) for n in range(DUE_AT_A_TIME + 50)]
+        made = [store.create(replace(info(numbered(n)), life=life), "t") for n, life in enumerate(lives)]
+        await asyncio.gather(*made)
+        seen = {due.key for due in await store.due(NOW, "n")}
+        assert len(seen) == DUE_AT_A_TIME
+        assert seen >= {numbered(n) for n, life in enumerate(lives) if life.expires_at < NOW - 1}
+        await asyncio.gather(*(store.delete(key, NOW, "expired") for key in seen))
+        assert len(await store.due(NOW, "n")) == 50
 
 
 # ── Surviving ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,6 +275,22 @@ async def test_everything_is_there_when_the_file_is_opened_again(path: Path) -> 
         assert await again.text(KEY) == ("t1", "text")
         assert await again.active("eliza", "ada") == await again.by_label("eliza", "ada", "name") == KEY
         assert await again.due(NOW, "n") == [Due(KEY, "t1"), Due(numbered(2))]
+
+
+async def test_lives_and_what_is_shared_are_there_when_the_file_is_opened_again(path: Path) -> None:
+    warned = replace(info(), life=replace(LIFE, warned=True))
+    async with (store := SqliteStore(path)).open("n", NOW):
+        await store.create(warned, "t", scopes=SHARED)
+        await store.create(replace(info(numbered(2)), life=LIFE), "t")
+        await store.create(info(numbered(3)), "t")
+        await store.delete(numbered(3), NOW - 5, "expired")
+    async with (again := SqliteStore(path)).open("n", NOW):
+        assert (await again.load(KEY)).info == warned
+        assert await again.due(LIFE.expires_at - 1, "n") == [Due(numbered(2), life=True)]
+        assert {name: await again.scope(name) for name in SHARED} == SHARED
+        with pytest.raises(NoSession) as none:
+            await again.load(numbered(3))
+        assert (none.value.tombstone, none.value.ended_at) == ("expired", NOW - 5)
 
 
 WRITER = """
@@ -484,6 +536,33 @@ async def test_an_older_format_is_migrated_in_place_after_a_copy_is_left_beside(
     assert asked(copy, "SELECT count(*) FROM record") == 1
     async with SqliteStore(copy).open("n", NOW):
         pass
+
+
+async def test_a_file_of_the_first_format_is_taken_over_its_sessions_living_for_ever(path: Path) -> None:
+    database = opened(path, MIGRATIONS[:1])
+    database.connection.execute(
+        "INSERT INTO session VALUES (1, ?, ?, ?, 'i', 1, 1, 't', 1, ?, ?, 'trip', ?, ?)",
+        (*KEY, NOW, NOW + 1, b'{"mood":"good"}', b"{}"),
+    )
+    database.connection.execute(
+        "INSERT INTO record VALUES (?, ?, ?)", (1 << 32 | 1, NOW + 1, encode_record(message("t1")))
+    )
+    database.close()
+    async with (store := SqliteStore(path, boot_id="b")).open("n", NOW):
+        loaded = await store.load(KEY)
+        assert loaded.info == Info(KEY, NOW, NOW + 1, "trip", {"mood": "good"})
+        assert [record for _, record in await store.read(KEY, 0, 9, 999) or []] == [message("t1")]
+        assert await store.by_update("eliza", "ada", 9) == [await store.summary(KEY)]
+        assert await store.census(NOW + 1e9) == Census(1, 0, 0)
+        head = await store.append(
+            KEY, loaded.head, "u", [], info=replace(loaded.info, life=LIFE), scopes=SHARED
+        )
+        assert await store.due(LIFE.expires_at, "n") == [Due(KEY, life=True)]
+        assert await store.scope("eliza") == {"n": 2}
+        assert head.seq == 1
+    copy = Path(f"{path}.v1.bak")
+    assert asked(copy, "PRAGMA user_version") == 1
+    assert asked(copy, "SELECT count(*) FROM record") == 1
 
 
 def test_a_new_file_leaves_no_copy(path: Path) -> None:

@@ -15,6 +15,7 @@ from gateway.interfaces import Duplicate, Head, Info, Key, Place, Segment, Store
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from protocol.history import DAY
+from protocol.lifetime import Life, Terms, begin
 from protocol.records import (
     CancelRequested,
     Event,
@@ -32,6 +33,8 @@ TURNS = [f"t{n}" for n in range(6)]
 Session = st.sampled_from(KEYS)
 Turn = st.sampled_from(TURNS)
 Small = st.integers(0, 12)
+Seconds = st.sampled_from([None, 1, 5, 10, 1000])
+Shared = st.none() | st.dictionaries(st.sampled_from("ab"), Small, max_size=2)
 
 
 class Append(NamedTuple):
@@ -42,6 +45,10 @@ class Append(NamedTuple):
     """What happens in the log, and a number to choose the turn with."""
     text: tuple[int, str] | None
     mood: str | None
+    """What is to be kept beside the log; None: it stays."""
+    lasts: int | None
+    """Seconds that the session is to live, if anything is kept; None: for ever."""
+    shared: dict[str, Any] | None
 
 
 class Save(NamedTuple):
@@ -56,6 +63,8 @@ class Create(NamedTuple):
     key: Key
     over_tombstone: bool
     activate: bool
+    lasts: int | None = None
+    shared: dict[str, Any] | None = None
 
 
 class Delete(NamedTuple):
@@ -82,9 +91,11 @@ steps: st.SearchStrategy[Step] = st.one_of(
         st.lists(st.tuples(st.sampled_from(MOVES), Small), max_size=6),
         st.none() | st.tuples(Small, st.text("ab\x00é😀", max_size=8)),
         st.sampled_from([None, None, "good"]),
+        Seconds,
+        Shared,
     ),
     st.builds(Save, Session, st.none() | Turn, Small, st.text("ab\x00é😀", max_size=8)),
-    st.builds(Create, Session, st.booleans(), st.booleans()),
+    st.builds(Create, Session, st.booleans(), st.booleans(), Seconds, Shared),
     st.builds(Delete, st.sampled_from(KEYS[:1])),
     st.builds(Name, Session, st.none() | st.just("name")),
     st.builds(Trim, st.sampled_from([0.0, 0.5, 1.5, 3.0])),
@@ -187,10 +198,11 @@ class Pair:
             case Save(key, turn_id, offset, text):
                 running = turn_id or self.known[key].running or "t0"
                 await self.both("save_text", [Segment(key, running, offset, text)])
-            case Create(key, over_tombstone, activate):
+            case Create(key, over_tombstone, activate, lasts, shared):
                 self.tags += 1
-                info = Info(key, self.now, self.now)
-                options = {"over_tombstone": over_tombstone, "activate": activate}
+                info = Info(key, self.now, self.now, life=self.life(lasts))
+                options: dict[str, Any] = {"over_tombstone": over_tombstone, "activate": activate}
+                options |= scoped(key, shared)
                 head = await self.both("create", info, f"tag{self.tags}", [], **options)
                 if isinstance(head, Head):
                     self.known[key] = Known()
@@ -215,11 +227,17 @@ class Pair:
         after.heads = before.heads
         after.waiting, after.running, after.used = [*before.waiting], before.running, before.used
         records = after.records(step.moves, self.now)
-        info = Info(step.key, 0.0, 0.0, "not this", {"mood": step.mood}) if step.mood else None
-        answer = await self.both("append", step.key, head, tag, records, text=step.text, info=info)
+        beside = Info(step.key, 0.0, 0.0, "not this", {"mood": step.mood}, life=self.life(step.lasts))
+        options = {"text": step.text, "info": beside if step.mood else None}
+        options |= scoped(step.key, step.shared)
+        answer = await self.both("append", step.key, head, tag, records, **options)
         if isinstance(answer, Head) and answer != before.heads[-1]:
             after.heads.append(answer)
             self.known[step.key] = after
+
+    def life(self, lasts: int | None) -> Life | None:
+        """One that begins now, and whose end is near in its last two seconds."""
+        return None if lasts is None else begin(Terms(lasts / 60, True, 999.0, 2 / 60), self.now, self.now)
 
     async def look(self) -> None:
         """Everything that can be asked."""
@@ -238,14 +256,24 @@ class Pair:
             await self.both("active", key.agent, key.user)
             await self.both("by_label", key.agent, key.user, "name")
             await self.both("sessions", key.agent, key.user, 10)
+            await self.both("scope", key.agent)
+            oldest = await self.both("by_update", key.agent, key.user, 1)
+            if oldest:
+                info = oldest[0].info
+                await self.both("by_update", key.agent, key.user, 9, Place(info.updated_at, *info.key))
         first = await self.both("sessions", None, None, 2)
         if first:
             info = first[-1].info
             await self.both("sessions", None, None, 2, Place(info.created_at, *info.key))
+        await self.both("census", self.now)
         for store in self.stores:
             assert len(await store.find("s", None)) <= 2
         dues = [set(await store.due(self.now, NODE)) for store in self.stores]
         assert dues[0] == dues[1]
+
+
+def scoped(key: Key, shared: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if shared is None else {"scopes": {key.agent: shared}}
 
 
 async def attempt(store: Store, verb: str, arguments: list[Any], options: dict[str, Any]) -> Any:
