@@ -109,7 +109,7 @@ class Supervisor:
     def _used(self, identity: Identity, agent: str | None) -> str:
         """That agent, or else the first that the caller may use. Raises `Refused('agent_not_found')`."""
         if agent is None:
-            agent = next(filter(identity.may_use, self.runtime.agents), None)
+            agent = next(filter(identity.may_use, (self.default_agent, *self.runtime.agents)), None)
         if agent is None:
             raise Refused("agent_not_found", "There is no agent that these credentials may use.")
         if agent not in self.runtime.agents or not identity.may_use(agent):

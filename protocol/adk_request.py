@@ -10,7 +10,6 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from .adk import NodeInfo
 from .diagnose import explain
-from .errors import Refused
 
 __all__ = [
     "AppsPage",
@@ -145,7 +144,7 @@ def fit(body: Any, kind: type[Fitting]) -> Fitting:
     try:
         return convert(body, kind)
     except ValidationError as error:
-        raise Refused("bad_request", explain(error, {}, "The body")[1]) from None
+        raise explain(error, kind, "The body") from None
 
 
 def wrapped(body: Any) -> Any:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.http import Api, described, json_response, route
+from gateway.http import OF_SESSION, Api, described, json_response, route
 from gateway.interfaces import Direction, Key, Said
 from gateway.potpie import error_response, no_run, there
 from protocol import potpie_shapes as shapes
@@ -40,7 +40,7 @@ def routes(api: Api) -> list[Route]:
 # ── How a run stands ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@described(query=shapes.Which, answer=shapes.ActiveSession, errors=("session_not_found",))
+@described(query=shapes.Which, answer=shapes.ActiveSession, errors=OF_SESSION)
 async def active(api: Api, request: Request) -> Response:
     """The run of a conversation: the one that goes on, else the newest."""
     key, run = await _run(api, request, "No active session found")
@@ -56,7 +56,7 @@ async def active(api: Api, request: Request) -> Response:
     )
 
 
-@described(query=shapes.Which, answer=shapes.TaskStatus, errors=("session_not_found",))
+@described(query=shapes.Which, answer=shapes.TaskStatus, errors=OF_SESSION)
 async def task_status(api: Api, request: Request) -> Response:
     """Whether a conversation's run goes on, and when it will be over."""
     key, run = await _run(api, request, "No background task found")
@@ -95,7 +95,7 @@ async def _newest_ended(api: Api, key: Key) -> Run | None:
 # ── What was said ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@described(query=shapes.Which, answer=shapes.ConversationInfo, errors=("session_not_found",))
+@described(query=shapes.Which, answer=shapes.ConversationInfo, errors=OF_SESSION)
 async def info(api: Api, request: Request) -> Response:
     """A conversation."""
     found, summary, _ = await there(api, request, shapes.Which, "Conversation not found")
@@ -114,7 +114,7 @@ async def info(api: Api, request: Request) -> Response:
     )
 
 
-@described(query=shapes.MessagesPage, answer=list[shapes.ConversationMessage], errors=("session_not_found",))
+@described(query=shapes.MessagesPage, answer=list[shapes.ConversationMessage], errors=OF_SESSION)
 async def messages(api: Api, request: Request) -> Response:
     """A page of a conversation, oldest message first."""
     found, _, query = await there(api, request, shapes.MessagesPage, "Conversation not found")

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.forms import is_form, read_form
-from gateway.http import OF_MESSAGE, OF_TURN, Api, described, json_response, read_body, route
+from gateway.http import OF_MESSAGE, OF_SESSION, OF_TURN, Api, described, json_response, read_body, route
 from gateway.interfaces import Key, NoSession
 from gateway.potpie import Events, Found, Whole, asked, hear, there
 from protocol import codec, frames, records
@@ -49,7 +49,7 @@ _ANSWERED: dict[str, Any] = {
     "answer": (Chunk, End),
     "media": "text/event-stream",
     "other_media": {"application/json": Chunk},
-    "errors": ("session_not_found", "session_expired", *OF_MESSAGE, *OF_TURN),
+    "errors": (*OF_SESSION, *OF_MESSAGE, *OF_TURN),
 }
 
 
@@ -188,7 +188,7 @@ async def _is_taken(api: Api, key: Key, turn_id: str) -> bool:
         return False
 
 
-@described(query=shapes.Stop, answer=shapes.Stopped, errors=("session_not_found",))
+@described(query=shapes.Stop, answer=shapes.Stopped, errors=OF_SESSION)
 async def stop(api: Api, request: Request) -> Response:
     """Stop a run. What it has said is kept."""
     found, _, query = await there(api, request, shapes.Stop, "Conversation not found")

@@ -197,6 +197,23 @@ async def test_an_expired_session_is_made_again_on_purpose_with_a_new_epoch(swep
         assert loaded.info.life is None
 
 
+async def test_over_a_session_whose_time_is_over_another_is_made_and_its_followers_are_told() -> None:
+    clock, script = Clock(), Script()
+    async with started(script=script, now=clock) as supervisor:
+        scene = Scene(supervisor, script, clock)
+        await scene.make(state={"old": True})
+        client = await scene.follower()
+        with pytest.raises(Refused) as refusal:
+            await scene.make()
+        assert refusal.value.code == "session_exists"
+        clock.minutes(30)
+        await scene.make(Terms(9.0, True, 720.0, 5.0))
+        await settle()
+        assert told(client) == ["expired"]
+        info = (await supervisor.runtime.store.load(KEY)).info
+        assert (info.state, info.life and info.life.expires_at) == ({}, clock.now + 540)
+
+
 async def test_a_session_whose_time_is_over_ends_at_the_first_touch_also_if_nobody_looked() -> None:
     clock, script = Clock(), Script()
     async with started(script=script, now=clock) as supervisor:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from gateway.interfaces import Caller, Key
 from tests.gateway.asgi import Exchange, played
-from tests.gateway.worlds import AGENTS, Ask, Deed, Frame, Open, World
+from tests.gateway.worlds import AGENTS, Ask, Deed, Frame, Open, World, anything
 
 HERON, OTTER, RAVEN = AGENTS
 USERS = ("ann", "bob")
@@ -127,31 +127,14 @@ VALUES = {
 }
 
 
-def body(**fields: Any) -> dict[str, Any]:
-    """What any surface's request may hold, all at once: each reads what it knows."""
-    words = {"role": "user", "parts": [{"text": "hello"}]}
-    return {"message": "hello", "content": "hello", "label": "work", "transport": "http", "newMessage": words} | {
-        "stateDelta": {"k": 1},
-        "metadata": {"m": 1},
-        "command": "stop",
-        **fields,
-    }
-
-
-def bodies(agent: str, user: str, session_id: str, cursor: str, kind: str) -> dict[str, Any]:
+def body(agent: str, user: str, session_id: str, cursor: str, kind: str) -> dict[str, Any]:
+    """What any surface's request may hold, of one session."""
     target = {"session_id": session_id, "agent": agent, "create": cursor == "", "cursor": cursor or None}
-    return body(
-        type=kind,
-        session_id=session_id,
-        sessionId=session_id,
-        agent=agent,
-        agentId=agent,
-        appName=agent,
-        userId=user,
-        state="start" if kind == "typing" else {"k": 1},
-        sessions=[target],
-        session_ids=[session_id],
-    )
+    return anything(agent, user, session_id, "hello") | {
+        "type": kind,
+        "state": "start" if kind == "typing" else {"k": 1},
+        "sessions": [target],
+    }
 
 
 KINDS = ("message", "cancel", "typing", "renew", "attach", "detach", "command")
@@ -165,14 +148,15 @@ def frames(draw: st.DrawFn, observer: str) -> dict[str, Any]:
     if draw(st.integers(0, 9)) == 0:
         token = draw(st.sampled_from((*NARROWER.get(observer, ()), "ann", "none")))
         return {"type": "hello", "token": token, "ref": token}
-    given = bodies(
+    given = body(
         draw(st.sampled_from(AGENTS)),
         draw(st.sampled_from(USERS)),
         draw(st.sampled_from(IDS)),
         draw(st.sampled_from(CURSORS)),
         draw(st.sampled_from(KINDS)),
     )
-    return {name: value for name, value in given.items() if name not in draw(LEFT_OUT)}
+    left_out = draw(LEFT_OUT)
+    return {name: value for name, value in given.items() if name not in left_out}
 
 
 LEFT_OUT = st.sets(st.sampled_from(("session_id", "sessionId", "agent", "label", "sessions", "state", "userId")), max_size=2)
@@ -337,7 +321,7 @@ def test_every_route_answers_of_somebody_elses_session_as_of_none(observer: str)
                 values["conversation_id"] = session_id
                 filled = re.sub(r"{(\w+)(:\w+)?}", lambda found: values.get(found[1], "x"), path)
                 kind = "attach" if path == "/events" else "cancel"
-                given = None if method in ("GET", "DELETE") else bodies(agent, "ann", session_id, "STOLEN", kind)
+                given = None if method in ("GET", "DELETE") else body(agent, "ann", session_id, "STOLEN", kind)
                 asked.append(Ask(observer, method, filled, "stream=false", given))
     compare(observer, [*FURNISHED, *asked])
 

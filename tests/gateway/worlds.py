@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from gateway.api import Api
 from gateway.app import Gateway
-from gateway.interfaces import Caller, Key, Note, Piece, Thought, ToolCall, ToolResult, Turn
+from gateway.interfaces import AgentError, Caller, Note, Piece, Thought, ToolCall, ToolResult, Turn
 from gateway.limits import Usage
 from gateway.runtime import Runtime
 from gateway.settings import Settings
@@ -25,7 +25,7 @@ from gateway.supervisor import Supervisor
 from protocol.errors import Refused
 from tests.gateway.asgi import SECOND, Exchange
 
-__all__ = ["AGENTS", "Ask", "Deed", "Frame", "Open", "World", "by"]
+__all__ = ["AGENTS", "Ask", "Deed", "Frame", "Open", "World", "anything", "by"]
 
 AGENTS = ("heron", "otter", "raven")
 NOON = 1_800_000_000.0
@@ -69,6 +69,31 @@ def by(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
 
+def anything(agent: str, user: str, session_id: str, words: str) -> dict[str, Any]:
+    """What the requests of all surfaces hold, at once: each reads what it knows."""
+    return {
+        "type": "message",
+        "message": words,
+        "content": words,
+        "newMessage": {"role": "user", "parts": [{"text": words}]},
+        "session_id": session_id,
+        "sessionId": session_id,
+        "session_ids": [session_id],
+        "sessions": [{"session_id": session_id, "agent": agent}],
+        "agent": agent,
+        "agentId": agent,
+        "appName": agent,
+        "userId": user,
+        "label": "work",
+        "command": "stop",
+        "transport": "http",
+        "state": {"k": 1},
+        "stateDelta": {"k": 1},
+        "metadata": {"m": 1},
+        "timeoutConfig": {"timeoutMinutes": 60},
+    }
+
+
 class Parrot:
     """Says everything it is told, in every way that an agent has. What begins with `hold` it says, and goes on
     when it is `released`; what begins with `share` it also leaves in what its user's sessions share."""
@@ -79,6 +104,8 @@ class Parrot:
         self.released = asyncio.Event()
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
+        if turn.content.startswith("fail"):
+            raise AgentError("It went wrong.")
         yield Thought(turn.content)
         yield ToolCall("c", "look", {"for": turn.content})
         yield ToolResult("c", turn.content)
@@ -101,15 +128,17 @@ class Parrot:
 class World:
     """One gateway, and what its callers sent it and got."""
 
-    def __init__(self, callers: Mapping[str, Caller], name: str = "gen") -> None:
+    def __init__(
+        self, callers: Mapping[str, Caller], name: str = "world", store: MemoryStore | None = None, **set_: Any
+    ) -> None:
         self._callers = callers
         self._step = 0
         self._ids = count(1)
         self._parrot = Parrot()
         self._lines: dict[str, list[Exchange]] = {}
-        self.store = MemoryStore(generation=name)
+        self.store = store or MemoryStore(generation=name)
         runtime = Runtime(
-            Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4),
+            Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4, **set_),
             dict.fromkeys(AGENTS, self._parrot),
             self.store,
             now=lambda: NOON + self._step,
@@ -140,12 +169,14 @@ class World:
             for exchange in self.exchanges.values():
                 exchange.go()
 
-    async def do(self, step: int, deed: Deed, stolen: str = "none") -> None:
+    async def do(self, step: int, deed: Deed | Exchange, stolen: str = "none") -> None:
         """Do it, and wait until all that follows from it has come to rest. A cursor `MINE` in it is the last one
         that its caller was given, `STOLEN` is that one."""
         self._step, self._ids = step, count(1)
-        self._cursors = {"MINE": self._last_cursor(deed.token), "STOLEN": stolen}
+        self._cursors = {"MINE": self._last_cursor(getattr(deed, "token", "")), "STOLEN": stolen}
         match deed:
+            case Exchange():
+                self._begin("", deed)
             case Frame(token, line, frame):
                 sockets = [one for one in self._lines.get(token, ()) if one.method == "WS"]
                 if sockets:

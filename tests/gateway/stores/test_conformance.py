@@ -1033,6 +1033,7 @@ async def test_a_session_is_due_from_its_warning_on_and_once_warned_from_its_end
     await session.append(info=described(life=life))
     assert await due_lives(store, warn_at(life) - 0.001) == []
     assert await due_lives(store, warn_at(life)) == [KEY]
+    assert await store.census(warn_at(life)) == Census(1, 0, 1), "and so it counts as expiring"
     await session.append(info=described(life=replace(life, warned=True)))
     assert await due_lives(store, life.expires_at - 0.001) == []
     assert await due_lives(store, life.expires_at) == [KEY]
