@@ -28,6 +28,7 @@ from .endpoints import (
     descriptions,
     frames,
     messages,
+    messaging,
     operations,
     pages,
     runs,
@@ -49,7 +50,10 @@ __all__ = ["Gateway", "gateway_app"]
 
 logger = structlog.get_logger("gateway.http")
 
-_ENDPOINTS = (pages, descriptions, sse, frames, agents, messages, sessions, conversations, runs, operations)
+_ENDPOINTS = (
+    *(pages, descriptions, sse, frames, agents, messages, sessions),
+    *(messaging, conversations, runs, operations),
+)
 _SHAPES = tuple((one.PATHS, one.error_response) for one in _ENDPOINTS if hasattr(one, "PATHS"))
 """How errors look under which paths, where that is not the native shape."""
 _AGENT_SOCKET = re.compile(r"/api/agents/([^/]+)/ws/?")

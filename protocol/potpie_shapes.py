@@ -44,7 +44,7 @@ Cursor = Annotated[
     str,
     Meta(
         pattern=POSITION,
-        description="The `id` of the last event that was heard: what follows is strictly after it.",
+        description="seq-offset, the `id` of the last event that was heard; what is told is after it",
     ),
 ]
 Nothing = Annotated[list[Any], Meta(max_length=0, description="none: this gateway takes none")] | None

@@ -23,7 +23,7 @@ LAYERS = (
     ("gateway.app", "gateway.load", "gateway.serve"),
     # What clients talk to, and the Python client
     ("gateway.endpoints.*", "gateway.client", "gateway.chat_terminal", "gateway.cork"),
-    ("gateway.potpie", "gateway.openapi", "gateway.docs"),
+    ("gateway.potpie", "gateway.reply", "gateway.openapi", "gateway.docs"),
     ("gateway.stream", "gateway.described", "gateway.forms", "gateway.client_session"),
     ("gateway.connection", "gateway.http", "gateway.client_turn"),
     ("gateway.api",),
@@ -64,7 +64,7 @@ LAYERS = (
     ("protocol.potpie",),
     ("protocol.codec", "protocol.session", "protocol.transcript", "protocol.schema", "protocol.native"),
     ("protocol.diagnose", "protocol.view", "protocol.history", "protocol.components", "protocol.saying"),
-    ("protocol.frames",),
+    ("protocol.frames", "protocol.eliza"),
     (
         "protocol.ids",
         "protocol.records",
@@ -83,6 +83,7 @@ ONLY_IN = {
     "gateway.stores.*": ("gateway.parts", "gateway.stores.*"),
     "gateway.client_*": ("gateway.client", "gateway.client_*"),
     "starlette": (
+        "gateway.reply",
         "gateway.api",
         "gateway.http",
         "gateway.forms",

@@ -31,12 +31,10 @@ from gateway.http import (
     route,
 )
 from gateway.interfaces import Key
-from gateway.opening import CREATE
-from gateway.stream import COMMENT, Stream, connected, ends
+from gateway.reply import Reply, reply
+from gateway.stream import COMMENT
 from protocol import codec, frames, saying
 from protocol.errors import Refused
-from protocol.records import Terminal
-from protocol.view import frame_of
 
 __all__ = ["routes"]
 
@@ -55,44 +53,7 @@ def routes(api: Api) -> list[Route]:
 # ── How an answer is shown ──────────────────────────────────────────────────────────────────────────────────
 
 
-class Answer(Stream):
-    """The answer to one turn; frames of other turns are not shown."""
-
-    __slots__ = ("_session_id", "_turn_id")
-
-    def __init__(self, send: Send, session_id: str, turn_id: str) -> None:
-        super().__init__(send)
-        self._session_id = session_id
-        self._turn_id = turn_id
-
-    def mine(self, frame: bytes) -> frames.ServerFrame | None:
-        """The frame, if it says something of this turn; the end of its session counts as an error."""
-        kind, _ = codec.head(frame)
-        if kind == "session" and ends(frame):
-            return codec.error_frame(Refused("session_closed", "The session was deleted."))
-        told = codec.decode_server_frame(frame)
-        if isinstance(told, frames.Error) and told.cursor is None:
-            return told  # this line asks for one thing only, and it was refused
-        return told if getattr(told, "turn_id", None) == self._turn_id else None
-
-    def names(self) -> dict[str, Any]:
-        """Whose answer it is."""
-        return {"session_id": self._session_id, "turn_id": self._turn_id}
-
-    def failure(self, error: frames.Error) -> Refused:
-        """What a failed turn is told as."""
-        partial = {} if error.partial is None else {"partial": error.partial}
-        return Refused(
-            error.code,
-            error.content,
-            retry_after_ms=error.retry_after_ms,
-            **self.names(),
-            retryable=error.retryable,  # the agent may have overruled the table
-            **partial,
-        )
-
-
-class Whole(Answer):
+class Whole(Reply):
     """One JSON document when the turn is over."""
 
     __slots__ = ("_headers", "_status")
@@ -130,7 +91,7 @@ class Whole(Answer):
         return bytes(answer.body)
 
 
-class Chunks(Answer):
+class Chunks(Reply):
     """Server-sent events in OpenFang's words: `chunk`, `tool_use`, `tool_result`; one `done` or `error` ends
     them."""
 
@@ -208,7 +169,7 @@ async def chunks(api: Api, request: Request) -> ASGIApp:
     return await _message(api, request, Chunks)
 
 
-async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
+async def _message(api: Api, request: Request, kind: type[Reply]) -> ASGIApp:
     """Everything that can be refused before the session is asked."""
     identity = await api.caller(request)
     agent = api.agent(request.path_params["agent"], identity)
@@ -217,8 +178,7 @@ async def _message(api: Api, request: Request, kind: type[Answer]) -> ASGIApp:
         key = await api.supervisor.active(identity, agent)
     else:
         key = await api.supervisor.resolve(identity, message.session_id, agent)
-    message = replace(message, turn_id=message.turn_id or api.runtime.new_id())
-    return partial(_answer, api, identity, key, message, kind)
+    return partial(_reply, api, identity, key, message, kind)
 
 
 def _frame(api: Api, said: saying.Say, session_id: str | None) -> frames.Send:
@@ -238,43 +198,17 @@ def _frame(api: Api, said: saying.Say, session_id: str | None) -> frames.Send:
     return message
 
 
-async def _answer(
+async def _reply(
     api: Api,
     identity: Identity,
     key: Key,
     message: frames.Send,
-    kind: type[Answer],
+    kind: type[Reply],
     scope: Scope,
     receive: Receive,
     send: Send,
 ) -> None:
-    """Follow the session, then leave the message with it: so nothing of the answer is missed."""
-    turn_id = message.turn_id or ""
+    turn_id = message.turn_id or api.runtime.new_id()
     stream = kind(send, key.session_id, turn_id)
-    async with connected(api.supervisor, stream, identity, receive) as connection:
-        await connection.follow(key, CREATE[message.create], None, 0)
-        ok = await api.send(key, message, scope["state"]["request_id"])
-        connection.put(ok)
-        if ok.status in ("completed", "cancelled", "failed"):  # it was sent before
-            connection.put(await _end_of(api, key, turn_id))
-
-
-async def _end_of(api: Api, key: Key, turn_id: str) -> frames.ServerFrame:
-    """How a turn ended that is over. Raises `Refused` if that is not kept any more."""
-    store, page_bytes = api.runtime.store, api.settings.page_bytes
-    turn = await store.turn(key, turn_id)
-    seq = 0 if turn is None else turn.seq
-    while entries := await store.read(key, seq, 100, page_bytes):
-        for entry in entries:
-            if isinstance(entry.record, Terminal) and entry.record.turn_id == turn_id:
-                return _shown(entry.record, key.session_id)
-        seq = entries[-1].seq
-    raise Refused(
-        "turn_not_found", "The turn is over, and its records are not kept any more.", turn_id=turn_id
-    )
-
-
-def _shown(record: Terminal, session_id: str) -> frames.ServerFrame:
-    frame = frame_of(record, session_id, "")
-    assert frame is not None
-    return frame
+    message = replace(message, turn_id=turn_id)
+    await reply(api, identity, key, message, stream, scope["state"]["request_id"], receive)

@@ -260,9 +260,10 @@ def is_denied(ask: Ask, answer: Exchange, there: list[Key]) -> bool:
 
 
 def seen(exchange: Exchange) -> Any:
-    """What its caller got to see. An epoch counts the sessions there ever were; a run's estimate is made of all
-    runs of its agent."""
-    text = exchange.body.decode() + "\n".join(exchange.frames)
+    """What its caller got to see, signs of life left out. An epoch counts the sessions there ever were; a run's
+    estimate is made of all runs of its agent."""
+    text = "\n".join((exchange.body.decode(), *exchange.frames))
+    text = re.sub(r'^(:\n|{"type":"pong"})\n?', "", text, flags=re.MULTILINE)
     text = re.sub(r"world[abc]x\d+", "EPOCH", text)
     text = re.sub(r'"estimatedCompletion":\d+', "", text)
     headers = [(name, value) for name, value in exchange.headers if name != "content-length"]
