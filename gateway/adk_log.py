@@ -8,7 +8,7 @@ from typing import Any
 
 from protocol import adk
 from protocol.errors import Refused
-from protocol.records import Entry, Message, Terminal
+from protocol.records import Entry, Message, Started, Terminal
 
 from .interfaces import Key, Store
 
@@ -44,6 +44,17 @@ class AdkLog:
             missing -= len(windows[-1])
             end = after
         return [event for window in reversed(windows) for event in window]
+
+    async def of_turn(self, turn_id: str, end: int) -> list[Any]:
+        """What the agent has done in that turn, in the records up to the one numbered `end`."""
+        known = await self._store.turn(self._key, turn_id)
+        if known is None:
+            return []
+        teller = adk.Teller(self._key.agent)
+        records = await self._records(known.seq - 1, end)
+        mine = [entry for entry in records if adk.belongs_to(entry.record) == turn_id]
+        told = [(entry.record, teller.tell(entry)) for entry in mine]
+        return [event for record, event in told if event is not None and not isinstance(record, Started)]
 
     async def _told(self, after: int, end: int) -> list[Any]:
         """The events of the records after `after`, up to `end`."""
@@ -102,21 +113,19 @@ class AdkLog:
     async def _place(self, event: str, floor: int, head: int) -> int:
         """The number of the record that is shown as that event. Raises `Refused` if none is."""
         seq = adk.place_of(event)
-        if seq is not None and floor < seq <= head:
-            if any(adk.id_of(entry) == event for entry in await self._records(seq - 1, seq)):
-                return seq
+        named = [] if seq is None or not floor < seq <= head else await self._records(seq - 1, seq)
+        for entry in named:
+            if adk.id_of(entry) == event:
+                return entry.seq
         return await self._place_of_import(event, floor)
 
-    async def _place_of_import(self, event: str, floor: int) -> int:
-        """The same of an event that has the id which it came with: these are the first of a log."""
-        while page := await self._page(floor, _WINDOW):
+    async def _place_of_import(self, event: str, after: int) -> int:
+        """The same of an event that has the id which it came with: a log begins with these."""
+        while page := await self._page(after, _WINDOW):
             for entry in page:
                 if adk.id_of(entry) == event:
                     return entry.seq
-                if isinstance(entry.record, Message) and not entry.record.imported:
-                    break
-            else:
-                floor = page[-1].seq
-                continue
-            break
+            if any(isinstance(record, Message) and not record.imported for _, record in page):
+                break
+            after = page[-1].seq
         raise Refused("bad_request", "before: there is no such event in this session.")

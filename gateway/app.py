@@ -23,6 +23,7 @@ from protocol.lifetime import Tiers
 from .addresses import caller_at
 from .api import Api
 from .endpoints import (
+    adk,
     agents,
     conversations,
     descriptions,
@@ -52,7 +53,7 @@ logger = structlog.get_logger("gateway.http")
 
 _ENDPOINTS = (
     *(pages, descriptions, sse, frames, agents, messages, sessions),
-    *(messaging, conversations, runs, operations),
+    *(adk, messaging, conversations, runs, operations),
 )
 _SHAPES = tuple((one.PATHS, one.error_response) for one in _ENDPOINTS if hasattr(one, "PATHS"))
 """How errors look under which paths, where that is not the native shape."""

@@ -70,8 +70,9 @@ def renew(present: Identity, caller: Caller) -> Identity:
 
 
 def require_service(identity: Identity) -> None:
-    """Raises `Refused('forbidden')` unless a service calls, or nobody has to say who they are."""
-    if not identity.service:
+    """Raises `Refused('forbidden')` unless a service calls, or nobody has to say who they are. One that is
+    narrowed is none: what operators ask is told of everything."""
+    if not identity.service or identity.agents is not None or identity.sessions is not None:
         raise Refused("forbidden", "This is for service keys only.")
 
 

@@ -151,6 +151,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_metadata_bytes: Annotated[int, _bytes("The metadata of a message.", 2)] = 10 << 10
     max_metadata_depth: Annotated[int, _count("How deep metadata may be nested.", 1, 100)] = 16
     max_body_bytes: Annotated[int, _bytes("The body of an HTTP request.", 64)] = 2 << 20
+    max_import_bytes: Annotated[int, _bytes("That of one that may bring a history.", 64)] = 16 << 20
 
     # ── What an agent may answer ──
 

@@ -35,14 +35,14 @@ Fitting = TypeVar("Fitting", bound=Struct)
 class EventsPage(Struct, frozen=True):
     """Which events of a session: all, the newest, or the newest before one."""
 
-    limit: Annotated[int | None, Meta(ge=0, description="How many of the newest; without it, all.")] = None
+    limit: Annotated[int, Meta(ge=0, description="How many of the newest; without it, all.")] | None = None
     before: Annotated[str | None, Meta(description="The id of the event after them.")] = None
 
 
 class SessionsPage(Struct, frozen=True):
     """Which sessions: all, or a page."""
 
-    limit: Annotated[int | None, Meta(ge=1, le=1000, description="How many; without it, all.")] = None
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many; without it, all.")] | None = None
     cursor: Annotated[str | None, Meta(description="That of the `Link` header of the page before.")] = None
 
 

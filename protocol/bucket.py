@@ -14,7 +14,8 @@ __all__ = ["CALM", "FULL", "GRAIN", "Rate", "Streak", "milliseconds"]
 FULL = 0.0
 """`full_at` of a bucket from which nothing was taken yet."""
 GRAIN = 1e-6
-"""Seconds that do not count: a sum of many costs is that inexact, and the last of them must not be refused."""
+"""Seconds that do not count: a sum of many costs is that inexact, and the last of them must not be
+refused."""
 PAUSE = 1.0
 """Seconds that whoever is refused is told to wait at the least."""
 ABUSE = 60.0

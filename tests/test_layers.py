@@ -23,6 +23,7 @@ LAYERS = (
     ("gateway.app", "gateway.load", "gateway.serve"),
     # What clients talk to, and the Python client
     ("gateway.endpoints.*", "gateway.client", "gateway.chat_terminal", "gateway.cork"),
+    ("gateway.adk_reply",),
     ("gateway.potpie", "gateway.reply", "gateway.openapi", "gateway.docs"),
     ("gateway.stream", "gateway.described", "gateway.forms", "gateway.client_session"),
     ("gateway.connection", "gateway.http", "gateway.client_turn"),
@@ -35,7 +36,7 @@ LAYERS = (
     ("gateway.log", "gateway.briefing", "gateway.opening", "gateway.errands", "gateway.limits"),
     ("gateway.text", "gateway.runtime", "gateway.auth", "gateway.watchdog", "gateway.knock"),
     # What plugs in
-    ("gateway.stores.memory", "gateway.stores.sqlite", "gateway.agents.*", "gateway.door"),
+    ("gateway.stores.memory", "gateway.stores.sqlite", "gateway.agents.*", "gateway.door", "gateway.adk_log"),
     (
         "gateway.stores.memory_catalog",
         "gateway.stores.sqlite_find",
@@ -59,9 +60,9 @@ LAYERS = (
     ("gateway.interfaces", "gateway.settings", "gateway.logs", "gateway.forwarded"),
     ("gateway.metrics", "gateway.options", "gateway.addresses"),
     # Above may await, below may not
-    ("protocol.potpie_shapes", "protocol.openfang"),
-    ("protocol.potpie_events",),
-    ("protocol.potpie",),
+    ("protocol.potpie_shapes", "protocol.openfang", "protocol.adk_import"),
+    ("protocol.potpie_events", "protocol.adk_request"),
+    ("protocol.potpie", "protocol.adk"),
     ("protocol.codec", "protocol.session", "protocol.transcript", "protocol.schema", "protocol.native"),
     ("protocol.diagnose", "protocol.view", "protocol.history", "protocol.components", "protocol.saying"),
     ("protocol.frames", "protocol.eliza"),
@@ -83,6 +84,7 @@ ONLY_IN = {
     "gateway.stores.*": ("gateway.parts", "gateway.stores.*"),
     "gateway.client_*": ("gateway.client", "gateway.client_*"),
     "starlette": (
+        "gateway.adk_reply",
         "gateway.reply",
         "gateway.api",
         "gateway.http",

@@ -20,7 +20,7 @@ from protocol.potpie import Run, ended_run, estimate, open_run
 
 __all__ = ["PATHS", "error_response", "routes"]
 
-PATHS = re.compile(r"/api/v[12](/.*)?")
+PATHS = re.compile(r"/api/v[12](/.*)?", re.DOTALL)
 """Where refusals look as here."""
 
 _PAGE = 1000

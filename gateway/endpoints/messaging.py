@@ -39,7 +39,7 @@ from protocol.lifetime import Configure, Life, Renew, asked, asked_anew
 
 __all__ = ["PATHS", "error_response", "routes"]
 
-PATHS = re.compile(r"/api/messaging(/.*)?")
+PATHS = re.compile(r"/api/messaging(/.*)?", re.DOTALL)
 """Where refusals look as here."""
 BASE = "/api/messaging/sessions"
 Seq = Annotated[int, Meta(ge=0, lt=1 << 53)]

@@ -67,16 +67,15 @@ async def health(api: Api, _: Request) -> Response:
 
 @described(answer=about.Status)
 async def status(api: Api, started: float, request: Request) -> Response:
-    """What runs here, as far as the caller may use it."""
-    identity = await api.caller(request)
-    require_service(identity)
-    names = [*filter(identity.may_use, api.runtime.agents)]
+    """What runs here."""
+    require_service(await api.caller(request))
+    names = [*api.runtime.agents]
     return json_response(
         about.Status(
             status="draining" if api.runtime.draining else "running",
             version=__version__,
             agent_count=len(names),
-            default_model=next(iter(names), ""),
+            default_model=api.supervisor.default_agent,
             uptime_seconds=max(0, int(api.runtime.now() - started)),
             agents=[about.Running(name, name) for name in names],
         )

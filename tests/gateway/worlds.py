@@ -1,7 +1,7 @@
-"""A history of deeds, and the worlds that come of it when somebody's are left out.
+"""A gateway of which everything depends on what was done to it, and on nothing else.
 
-A `World` is a gateway whose clock, ids and tasks depend on the number of the deed only. So what a deed brought
-about is the difference between the worlds with and without it, and nothing else differs.
+Its clock and its ids go by the number of the deed, its tasks come to rest before the next one. So what a deed
+brought about is the difference between a `World` with it and one without it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.supervisor import Supervisor
 from protocol.errors import Refused
-from tests.gateway.asgi import SECOND, Exchange
+from protocol.lifetime import tiers
+from tests.gateway.asgi import Exchange, Headers
 
-__all__ = ["AGENTS", "Ask", "Deed", "Frame", "Open", "World", "anything", "by"]
+__all__ = ["AGENTS", "Ask", "Deed", "Frame", "Open", "World", "anything", "by", "filled"]
 
 AGENTS = ("heron", "otter", "raven")
 NOON = 1_800_000_000.0
+REST = 0.097
+"""Seconds of the loop after which nothing moves any more. No timer's period is a multiple of it."""
 
 
 class Ask(NamedTuple):
@@ -42,19 +45,18 @@ class Ask(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     line: int | None = None
     """Which of its caller's lines it names in `X-Connection-Id`."""
-    multipart: bool = False
 
 
 class Open(NamedTuple):
-    """A socket is opened, its token in the upgrade or in `hello`."""
+    """A socket is opened, with a token in the upgrade or in `hello`."""
 
     token: str
-    path: str = "/ws"
-    hello: bool = False
+    path: str
+    hello: bool
 
 
 class Frame(NamedTuple):
-    """A frame is sent up a socket of that caller's."""
+    """A frame is sent up one of its caller's sockets."""
 
     token: str
     line: int
@@ -67,6 +69,11 @@ Deed: TypeAlias = Ask | Open | Frame
 def by(token: str) -> tuple[tuple[str, str], ...]:
     """The header that shows who calls."""
     return (("authorization", f"Bearer {token}"),)
+
+
+def filled(path: str, values: Mapping[str, str]) -> str:
+    """A route's path with these values in it, `x` for others."""
+    return re.sub(r"{(\w+)(:\w+)?}", lambda found: values.get(found[1], "x"), path)
 
 
 def anything(agent: str, user: str, session_id: str, words: str) -> dict[str, Any]:
@@ -95,8 +102,9 @@ def anything(agent: str, user: str, session_id: str, words: str) -> dict[str, An
 
 
 class Parrot:
-    """Says everything it is told, in every way that an agent has. What begins with `hold` it says, and goes on
-    when it is `released`; what begins with `share` it also leaves in what its user's sessions share."""
+    """Says everything it is told, in every way that an agent has. After what begins with `hold` it waits until it
+    is `released`, at what begins with `fail` it fails, and what begins with `share` it tells all sessions of the
+    user."""
 
     history = 20
 
@@ -112,7 +120,7 @@ class Parrot:
         yield turn.content
         if turn.content.startswith("hold"):
             await self.released.wait()
-        yield f", and so said {len(turn.history)} before, of {sorted(turn.state)}"
+        yield f", after {len(turn.history)} others, and knowing {sorted(turn.state)}"
         yield Note({"said": turn.content})
         turn.state["said"] = turn.content
         if turn.content.startswith("share"):
@@ -126,22 +134,31 @@ class Parrot:
 
 
 class World:
-    """One gateway, and what its callers sent it and got."""
+    """One gateway, with these callers by their tokens. From deed to deed `pace` seconds pass; sessions live for
+    half an hour. `name` is the first part of all epochs. `options` are settings."""
 
     def __init__(
-        self, callers: Mapping[str, Caller], name: str = "world", store: MemoryStore | None = None, **set_: Any
+        self,
+        callers: Mapping[str, Caller],
+        name: str = "world",
+        pace: float = 1.0,
+        store: MemoryStore | None = None,
+        **options: Any,
     ) -> None:
         self._callers = callers
+        self._pace = pace
         self._step = 0
         self._ids = count(1)
         self._parrot = Parrot()
         self._lines: dict[str, list[Exchange]] = {}
+        self._cursors: dict[str, str] = {}
         self.store = store or MemoryStore(generation=name)
         runtime = Runtime(
-            Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4, **set_),
+            Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4, **options),
             dict.fromkeys(AGENTS, self._parrot),
             self.store,
-            now=lambda: NOON + self._step,
+            tiers=tiers({"SESSION_DEFAULT_TIMEOUT_MINUTES": "30"}, AGENTS),
+            now=lambda: NOON + self._step * self._pace,
             new_id=self._new_id,
         )
         usage = Usage(runtime.settings, known_users=True)
@@ -150,7 +167,6 @@ class World:
         """By the number of the deed."""
 
     def _new_id(self) -> str:
-        """Of this deed, so that ids are the same whatever happened before it."""
         return f"{self._step:012x}{next(self._ids):012x}"
 
     async def _authenticate(self, token: str | None, _: Mapping[str, str]) -> Caller:
@@ -161,38 +177,41 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Deeds may be done; at the end what is held goes on, and all callers go."""
-        async with self.app.lifespan(), asyncio.TaskGroup() as self._group:
+        async with self.app.lifespan(), asyncio.timeout(600), asyncio.TaskGroup() as self._group:
             yield
-            self._step = 10_000
             self._parrot.released.set()
-            await asyncio.sleep(SECOND)
+            await self.rest()
             for exchange in self.exchanges.values():
                 exchange.go()
 
     async def do(self, step: int, deed: Deed | Exchange, stolen: str = "none") -> None:
-        """Do it, and wait until all that follows from it has come to rest. A cursor `MINE` in it is the last one
-        that its caller was given, `STOLEN` is that one."""
+        """Do it, and wait until all that follows from it has come to rest. A cursor `MINE` in it stands for the
+        last one that its caller was given, `STOLEN` for the given one."""
         self._step, self._ids = step, count(1)
-        self._cursors = {"MINE": self._last_cursor(getattr(deed, "token", "")), "STOLEN": stolen}
         match deed:
             case Exchange():
                 self._begin("", deed)
-            case Frame(token, line, frame):
-                sockets = [one for one in self._lines.get(token, ()) if one.method == "WS"]
-                if sockets:
-                    sockets[line % len(sockets)].say(self._json(frame))
+            case Ask():
+                self._cursors = {"MINE": self._last_cursor(deed.token), "STOLEN": stolen}
+                self._begin(deed.token, self._request(deed))
             case Open(token, path, hello):
-                exchange = Exchange("WS", path, headers=() if hello else by(token))
+                self._begin(token, exchange := Exchange("WS", path, headers=() if hello else by(token)))
                 if hello:
                     exchange.say(json.dumps({"type": "hello", "token": token}))
-                self._begin(token, exchange)
-            case Ask():
-                self._begin(deed.token, self._request(deed))
-        await self.pass_time()
+            case Frame(token, line, frame):
+                self._cursors = {"MINE": self._last_cursor(token), "STOLEN": stolen}
+                if sockets := [one for one in self._lines.get(token, ()) if one.method == "WS"]:
+                    sockets[line % len(sockets)].say(self._with_cursors(json.dumps(frame)))
+        await self.rest()
 
-    async def pass_time(self) -> None:
-        """So long that everything has come to rest; the same without a deed as with one."""
-        await asyncio.sleep(SECOND)
+    async def leave_out(self, step: int) -> None:
+        """Let pass the time that a deed would have taken."""
+        self._step = step
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Let everything come to rest."""
+        await asyncio.sleep(REST)
 
     def _begin(self, token: str, exchange: Exchange) -> None:
         self.exchanges[self._step] = exchange
@@ -200,37 +219,25 @@ class World:
         self._group.create_task(exchange.run(self.app))
 
     def _request(self, ask: Ask) -> Exchange:
-        headers = [*by(ask.token), *ask.headers]
-        body = b""
-        if ask.body is not None and ask.multipart:
-            headers.append(("content-type", "multipart/form-data; boundary=B"))
-            parts = [
-                f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-                for name, value in ask.body.items()
-            ]
-            body = "".join([*parts, "--B--\r\n"]).encode()
-        elif ask.body is not None:
-            headers.append(("content-type", "application/json"))
-            body = self._json(ask.body).encode()
-        headers.append(("content-length", str(len(body))))
+        body = b"" if ask.body is None else self._with_cursors(json.dumps(ask.body)).encode()
+        headers: Headers = [*by(ask.token), *ask.headers, ("content-length", str(len(body)))]
+        if ask.body is not None:
+            headers = [*headers, ("content-type", "application/json")]
         if ask.line is not None:
-            ids = [name for one in self._lines.get(ask.token, ()) if (name := _connection_id(one))]
-            headers.append(("x-connection-id", ids[ask.line % len(ids)] if ids else "none"))
-        return Exchange(ask.method, ask.path, self._filled(ask.query), headers, body)
+            told = "".join(map(_text, self._lines.get(ask.token, ())))
+            ids = re.findall(r'"connection_id":"([^"]*)"', told) or ["none"]
+            headers = [*headers, ("x-connection-id", ids[ask.line % len(ids)])]
+        return Exchange(ask.method, ask.path, self._with_cursors(ask.query), headers, body)
 
-    def _json(self, value: Any) -> str:
-        return self._filled(json.dumps(value))
-
-    def _filled(self, text: str) -> str:
+    def _with_cursors(self, text: str) -> str:
         for name, cursor in self._cursors.items():
             text = text.replace(name, cursor)
         return text
 
     def _last_cursor(self, token: str) -> str:
-        told = "".join(one.body.decode() + "".join(one.frames) for one in self._lines.get(token, ()))
-        return ([None, *re.findall(r'"cursor":"([^"]*)"', told)][-1]) or "none"
+        told = "".join(map(_text, self._lines.get(token, ())))
+        return ["none", *re.findall(r'"cursor":"([^"]*)"', told)][-1]
 
 
-def _connection_id(line: Exchange) -> str | None:
-    found = re.search(r'"connection_id":"([^"]*)"', line.body.decode() + "".join(line.frames))
-    return found and found[1]
+def _text(exchange: Exchange) -> str:
+    return exchange.body.decode() + "".join(exchange.frames)

@@ -1,0 +1,164 @@
+"""The run of an agent as ADK's clients hear it: its events when it is over, or one by one as they happen.
+
+What is streamed is what is stored: the events are read from the log, and only pieces of text come before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Send
+
+from protocol import adk, codec, frames
+from protocol.cursor import parse_cursor
+from protocol.errors import Refused
+
+from .adk_log import AdkLog
+from .http import json_response
+from .reply import Reply
+from .stream import COMMENT, EVENT_STREAM
+
+__all__ = ["Streamed", "Whole"]
+
+Respond = Callable[[Refused], Response]
+"""How a refusal looks."""
+
+
+class Run(Reply):
+    """The events of one turn. Subclasses say what is written of each frame; its end is written when the log
+    was read."""
+
+    __slots__ = ("_agent", "_headers", "_log", "_respond", "_status")
+
+    def __init__(
+        self, send: Send, session_id: str, turn_id: str, agent: str, log: AdkLog, respond: Respond
+    ) -> None:
+        super().__init__(send, session_id, turn_id)
+        self._agent = agent
+        self._log = log
+        self._respond = respond
+        self._status, self._headers = 200, [*EVENT_STREAM]
+
+    def begin(self) -> tuple[int, list[tuple[bytes, bytes]]]:
+        return self._status, self._headers
+
+    async def send(self, frames: list[bytes]) -> None:
+        # One write for each event: readers of ADK's cut what comes at the edges of chunks.
+        if self._closed:
+            raise ConnectionError
+        for frame in frames:
+            if (body := await self._told(frame)) and not self._closed:
+                await self._write(body)
+
+    async def _told(self, frame: bytes) -> bytes:
+        if codec.head(frame)[0] == "pong":
+            return self.alive()
+        match self.mine(frame):
+            case frames.Response(cursor=cursor):
+                self.over = True
+                return self.ended(await self.events(cursor))
+            case frames.Error() as failed:
+                self.over = True
+                return self.failed(self.failure(failed))
+            case None:
+                return b""
+            case told:
+                return await self.happened(told)
+
+    async def events(self, cursor: str) -> list[Any]:
+        """All events of the run so far, for one who stands there."""
+        place = parse_cursor(cursor)
+        return [] if place is None else await self._log.of_turn(self._turn_id, place.seq)
+
+    def alive(self) -> bytes:
+        """What is written while nothing happens."""
+        return b""
+
+    async def happened(self, told: frames.ServerFrame) -> bytes:
+        """What is written of a frame of the turn."""
+        raise NotImplementedError
+
+    def ended(self, events: list[Any]) -> bytes:
+        """What is written when the agent has answered, or was stopped: these are all events of the run."""
+        raise NotImplementedError
+
+    def failed(self, refusal: Refused) -> bytes:
+        """What is written when it failed."""
+        raise NotImplementedError
+
+
+class Whole(Run):
+    """All events, as one JSON document."""
+
+    __slots__ = ()
+
+    def unfinished(self) -> bytes:
+        return self.failed(Refused("draining", "The gateway stops; the next one answers this."))
+
+    async def happened(self, told: frames.ServerFrame) -> bytes:  # noqa: ARG002
+        return b""
+
+    def ended(self, events: list[Any]) -> bytes:
+        return self._all(json_response(events))
+
+    def failed(self, refusal: Refused) -> bytes:
+        return self._all(self._respond(refusal))
+
+    def _all(self, answer: Response) -> bytes:
+        self.over = True
+        self._status, self._headers = answer.status_code, answer.raw_headers
+        return bytes(answer.body)
+
+
+class Streamed(Run):
+    """Server-sent events, `data` only. With `pieces` the text comes as it grows, before the event that has
+    all of it."""
+
+    __slots__ = ("_count", "_now", "_pieces")
+
+    def __init__(self, *args: Any, pieces: bool, now: Callable[[], float]) -> None:
+        super().__init__(*args)
+        self._pieces = pieces
+        self._now = now
+        self._count = 0
+        """How many events were told."""
+
+    def alive(self) -> bytes:
+        return COMMENT
+
+    async def happened(self, told: frames.ServerFrame) -> bytes:
+        match told:
+            case frames.Ok():
+                return COMMENT  # it was accepted: let the client have the headers
+            case frames.TextDelta(content=text) if self._pieces:
+                return self._piece(text)
+            case frames.ThoughtDelta(content=text) if self._pieces:
+                return self._piece(text, thought=True)
+            case frames.ToolCall(cursor=cursor) | frames.ToolResult(cursor=cursor):
+                return self._new(await self.events(cursor))
+            case _:
+                return b""
+
+    def ended(self, events: list[Any]) -> bytes:
+        return self._new(events)
+
+    def failed(self, refusal: Refused) -> bytes:
+        return _data({"error": refusal.content})
+
+    def _piece(self, text: str, *, thought: bool = False) -> bytes:
+        # One id for all pieces: the event that has all of the text takes their place.
+        turn_id = self._turn_id
+        return _data(
+            adk.partial(f"{turn_id}.piece", turn_id, self._agent, text, self._now(), thought=thought)
+        )
+
+    def _new(self, events: list[Any]) -> bytes:
+        """The events that were not told yet."""
+        fresh, self._count = events[self._count :], max(self._count, len(events))
+        return b"".join(map(_data, fresh))
+
+
+def _data(event: Any) -> bytes:
+    return b"data: %b\n\n" % codec.encode(event)
