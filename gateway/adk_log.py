@@ -1,5 +1,5 @@
-"""The log of a session as events of ADK's, read backwards in windows: the newest events of a long log cost no
-more than those of a short one."""
+"""The log of a session as events of ADK's. It is read backwards in windows: the newest events of a long log
+cost no more than those of a short one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from protocol import adk
 from protocol.errors import Refused
-from protocol.records import Entry, Message, Started, Terminal
+from protocol.records import Entry, Message, Terminal
 
 from .interfaces import Key, Store
 
-__all__ = ["AdkLog"]
+__all__ = ["AdkLog", "AdkTurn"]
 
 _WINDOW = 1000
 """Records that are looked at together at the most."""
@@ -45,20 +45,13 @@ class AdkLog:
             end = after
         return [event for window in reversed(windows) for event in window]
 
-    async def of_turn(self, turn_id: str, end: int) -> list[Any]:
-        """What the agent has done in that turn, in the records up to the one numbered `end`."""
-        known = await self._store.turn(self._key, turn_id)
-        if known is None:
-            return []
-        teller = adk.Teller(self._key.agent)
-        records = await self._records(known.seq - 1, end)
-        mine = [entry for entry in records if adk.belongs_to(entry.record) == turn_id]
-        told = [(entry.record, teller.tell(entry)) for entry in mine]
-        return [event for record, event in told if event is not None and not isinstance(record, Started)]
+    def turn(self, turn_id: str) -> AdkTurn:
+        """What the agent does in that turn."""
+        return AdkTurn(self, self._store, self._key, turn_id)
 
     async def _told(self, after: int, end: int) -> list[Any]:
         """The events of the records after `after`, up to `end`."""
-        entries = await self._records(after, end)
+        entries = await self.records(after, end)
         earlier, hidden = await self._around(entries, after, end)
         teller = adk.Teller(self._key.agent)
         for entry in earlier:
@@ -77,7 +70,7 @@ class AdkLog:
             if known is None or known.stands != turn_id:
                 hidden.add(turn_id)
                 continue
-            past = await self._records(known.seq - 1, after)
+            past = await self.records(known.seq - 1, after)
             earlier += [entry for entry in past if adk.belongs_to(entry.record) == turn_id]
         return earlier, hidden
 
@@ -87,7 +80,8 @@ class AdkLog:
         page = await self._store.history(self._key, said, position=end + 1, max_bytes=_UNBOUNDED)
         return {message.record.turn_id for message in page.messages}
 
-    async def _records(self, after: int, end: int) -> list[Entry]:
+    async def records(self, after: int, end: int) -> list[Entry]:
+        """The records after `after`, up to `end`. Raises `NoSession`."""
         entries: list[Entry] = []
         while after < end and (page := await self._page(after, end - after)):
             entries += page
@@ -113,7 +107,7 @@ class AdkLog:
     async def _place(self, event: str, floor: int, head: int) -> int:
         """The number of the record that is shown as that event. Raises `Refused` if none is."""
         seq = adk.place_of(event)
-        named = [] if seq is None or not floor < seq <= head else await self._records(seq - 1, seq)
+        named = [] if seq is None or not floor < seq <= head else await self.records(seq - 1, seq)
         for entry in named:
             if adk.id_of(entry) == event:
                 return entry.seq
@@ -129,3 +123,26 @@ class AdkLog:
                 break
             after = page[-1].seq
         raise Refused("bad_request", "before: there is no such event in this session.")
+
+
+class AdkTurn:
+    """What an agent does in one turn, as its records come. `log` is that of its session."""
+
+    def __init__(self, log: AdkLog, store: Store, key: Key, turn_id: str) -> None:
+        self._log = log
+        self._store = store
+        self._key = key
+        self._turn_id = turn_id
+        self._teller = adk.Teller(key.agent)
+        self._seq = 0
+        """Of the last record that was looked at."""
+
+    async def events(self, end: int) -> list[Any]:
+        """The events up to the record numbered `end`, without those that were answered before. Raises
+        `NoSession`."""
+        if self._seq == 0 and (known := await self._store.turn(self._key, self._turn_id)) is not None:
+            self._seq = known.seq
+        records = await self._log.records(self._seq, end)
+        self._seq = max(self._seq, end)
+        mine = (entry for entry in records if adk.belongs_to(entry.record) == self._turn_id)
+        return [event for entry in mine if (event := self._teller.tell(entry)) is not None]

@@ -6,6 +6,7 @@ What is streamed is what is stored: the events are read from the log, and only p
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -17,7 +18,9 @@ from protocol.errors import Refused
 
 from .adk_log import AdkLog
 from .http import json_response
+from .interfaces import NoSession
 from .reply import Reply
+from .runtime import until_answered
 from .stream import COMMENT, EVENT_STREAM
 
 __all__ = ["Streamed", "Whole"]
@@ -27,17 +30,16 @@ Respond = Callable[[Refused], Response]
 
 
 class Run(Reply):
-    """The events of one turn. Subclasses say what is written of each frame; its end is written when the log
-    was read."""
+    """The events of one turn. Subclasses say what is written of each frame, and of its end."""
 
-    __slots__ = ("_agent", "_headers", "_log", "_respond", "_status")
+    __slots__ = ("_agent", "_headers", "_respond", "_status", "_turn")
 
     def __init__(
         self, send: Send, session_id: str, turn_id: str, agent: str, log: AdkLog, respond: Respond
     ) -> None:
         super().__init__(send, session_id, turn_id)
         self._agent = agent
-        self._log = log
+        self._turn = log.turn(turn_id)
         self._respond = respond
         self._status, self._headers = 200, [*EVENT_STREAM]
 
@@ -49,28 +51,39 @@ class Run(Reply):
         if self._closed:
             raise ConnectionError
         for frame in frames:
-            if (body := await self._told(frame)) and not self._closed:
+            body = await self._told(frame)
+            if (body or self.over) and not self._closed:
                 await self._write(body)
 
     async def _told(self, frame: bytes) -> bytes:
         if codec.head(frame)[0] == "pong":
             return self.alive()
-        match self.mine(frame):
+        told = self.mine(frame)
+        if told is None:
+            return b""
+        try:
+            return await self._shown(told)
+        except NoSession:
+            self.over = True
+            return self.failed(Refused("session_not_found", f"Session not found: {self._session_id}"))
+
+    async def _shown(self, told: frames.ServerFrame) -> bytes:
+        match told:
             case frames.Response(cursor=cursor):
+                events = await self.events(cursor)
                 self.over = True
-                return self.ended(await self.events(cursor))
+                return self.ended(events)
             case frames.Error() as failed:
                 self.over = True
                 return self.failed(self.failure(failed))
-            case None:
-                return b""
-            case told:
+            case _:
                 return await self.happened(told)
 
     async def events(self, cursor: str) -> list[Any]:
-        """All events of the run so far, for one who stands there."""
+        """The events of the run up to that place that were not asked for yet."""
         place = parse_cursor(cursor)
-        return [] if place is None else await self._log.of_turn(self._turn_id, place.seq)
+        assert place is not None
+        return await until_answered(partial(self._turn.events, place.seq))
 
     def alive(self) -> bytes:
         """What is written while nothing happens."""
@@ -81,7 +94,7 @@ class Run(Reply):
         raise NotImplementedError
 
     def ended(self, events: list[Any]) -> bytes:
-        """What is written when the agent has answered, or was stopped: these are all events of the run."""
+        """What is written when the agent has answered, or was stopped: these are the last events."""
         raise NotImplementedError
 
     def failed(self, refusal: Refused) -> bytes:
@@ -116,14 +129,12 @@ class Streamed(Run):
     """Server-sent events, `data` only. With `pieces` the text comes as it grows, before the event that has
     all of it."""
 
-    __slots__ = ("_count", "_now", "_pieces")
+    __slots__ = ("_now", "_pieces")
 
     def __init__(self, *args: Any, pieces: bool, now: Callable[[], float]) -> None:
         super().__init__(*args)
         self._pieces = pieces
         self._now = now
-        self._count = 0
-        """How many events were told."""
 
     def alive(self) -> bytes:
         return COMMENT
@@ -137,12 +148,12 @@ class Streamed(Run):
             case frames.ThoughtDelta(content=text) if self._pieces:
                 return self._piece(text, thought=True)
             case frames.ToolCall(cursor=cursor) | frames.ToolResult(cursor=cursor):
-                return self._new(await self.events(cursor))
+                return self.ended(await self.events(cursor))
             case _:
                 return b""
 
     def ended(self, events: list[Any]) -> bytes:
-        return self._new(events)
+        return b"".join(map(_data, events))
 
     def failed(self, refusal: Refused) -> bytes:
         return _data({"error": refusal.content})
@@ -153,11 +164,6 @@ class Streamed(Run):
         return _data(
             adk.partial(f"{turn_id}.piece", turn_id, self._agent, text, self._now(), thought=thought)
         )
-
-    def _new(self, events: list[Any]) -> bytes:
-        """The events that were not told yet."""
-        fresh, self._count = events[self._count :], max(self._count, len(events))
-        return b"".join(map(_data, fresh))
 
 
 def _data(event: Any) -> bytes:

@@ -34,11 +34,16 @@ async def brief(
         content=message.content,
         session=SessionRef(*key),
         metadata=message.metadata or {},
-        parts=message.parts or (),
+        parts=[part for part in message.parts or () if not _is_text(part)],
         history=await _history(runtime, key, state, agent.history) if agent.history else (),
         state=merged(deepcopy(kept) if kept else {}, *shared),
         request_id=request_id,
     )
+
+
+def _is_text(part: Any) -> bool:
+    """Is it a part of the text, which the agent has as `content`?"""
+    return isinstance(part, dict) and "text" in part
 
 
 async def shared_state(store: Store, key: Key) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -174,14 +174,18 @@ def request_id(headers: Mapping[str, str], made: str) -> str:
     return given if _REQUEST_ID.fullmatch(given) else made
 
 
-async def raw_body(request: Request, limit: int) -> bytes:
-    """The request's body, JSON by its content type, at most `limit` bytes. Raises `Refused`."""
+async def raw_body(request: Request, limit: int, *, optional: bool = False) -> bytes:
+    """The request's body, JSON by its content type, at most `limit` bytes; empty, if it is `optional` and
+    there is none. Raises `Refused`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Refused("unsupported_media_type", "The body must be JSON, with Content-Type: application/json.")
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if not is_json and not optional:
+        raise _not_json()
     data = bytearray()
     try:
         async for chunk in request.stream():
+            if chunk and not is_json:
+                raise _not_json()
             data += chunk
             if len(data) > limit:
                 raise Refused("frame_too_large", f"A body may have {limit:,} bytes.", limit=limit)
@@ -190,16 +194,18 @@ async def raw_body(request: Request, limit: int) -> bytes:
     return bytes(data)
 
 
+def _not_json() -> Refused:
+    return Refused("unsupported_media_type", "The body must be JSON, with Content-Type: application/json.")
+
+
 async def read_body(
     request: Request, api: Api, kind: type[T], *, optional: bool = False, limit: int | None = None
 ) -> T:
     """The request's JSON body as a `kind`; if it is `optional` and there is none, as of an empty object. At
     most `limit` bytes, without one those of the settings. Raises `Refused` that names the field."""
-    length = request.headers.get("content-length", "0")
-    if optional and length == "0" and "transfer-encoding" not in request.headers:
+    data = await raw_body(request, limit or api.settings.max_body_bytes, optional=optional)
+    if optional and not data:
         data = b"{}"
-    else:
-        data = await raw_body(request, limit or api.settings.max_body_bytes)
     try:
         # The decoder skips fields it does not know, bytes that are not UTF-8 included: hence as text.
         return msgspec.json.decode(data.decode(), type=kind)

@@ -169,7 +169,7 @@ class Session(Actor):
                 return await self._end(item, "closed")
             case Renew() | Configure() | Tend():
                 return await self._live(ask, item)
-            case Send() | Note():
+            case Send() | Note() if self.overdue:
                 await self._refuse_if_over(item)
         accepted = await self._decide(ask, item)
         if accepted.status == "queued" and item.request_id is not None and accepted.turn_id is not None:
@@ -198,6 +198,8 @@ class Session(Actor):
                     continue
                 if not decision.records:
                     return decision.answer
+                if isinstance(command, Send | Note):
+                    await self._refuse_if_over(item)
                 await self._append(decision, item)
             except Duplicate as duplicate:
                 known[duplicate.turn.turn_id] = duplicate.turn
@@ -352,7 +354,7 @@ class Session(Actor):
         if self.overdue:
             await self._end(item, "expired")
             self._wake(await load_or_create(self._runtime, self.key, ask))
-        elif ask.must_be_new and not asleep:
+        elif ask.must_be_new and (not asleep or self._is_over):
             raise session_exists()
 
     def _wake(self, loaded: Loaded) -> None:
@@ -385,7 +387,7 @@ class Session(Actor):
         try:
             loaded = await store.load(self.key)
             if self.head is None or loaded.head.epoch != self.head.epoch:
-                raise NoSession("closed")
+                raise NoSession
             while self.state.seq < loaded.head.seq:
                 page = await store.read(self.key, self.state.seq, 1_000, 1 << 20)
                 if not page:  # trimmed away under us
@@ -402,8 +404,9 @@ class Session(Actor):
                     self.log.extend(text[known.length :])
                     known.mark_saved(len(text))
         except NoSession as gone:
-            self._gone(gone.tombstone or "closed")
-            raise no_session(gone) from None
+            status = gone.tombstone or ("expired" if self._is_over else "closed")
+            self._gone(status)
+            raise no_session(NoSession(status, gone.ended_at)) from None
 
     # ── Living and ending ────────────────────────────────────────────────────────────────────────────────
 
@@ -451,8 +454,13 @@ class Session(Actor):
     async def _end(self, item: Item, status: Literal["closed", "expired"]) -> Accepted:
         """End every turn, waiting ones too, then the log."""
         if self.state.running is not None and self.answer is None:
-            await self._decide(Close(text=None), item)
-            await self._end_elsewhere()
+            try:
+                await self._decide(Close(text=None), item)
+                await self._end_elsewhere()
+            except Refused:
+                if self.awake:
+                    raise
+                return Accepted()  # whoever ran the turn has ended the session
         if self.log.text is not None:
             self.log.text.close()  # its end is decided from here on: nobody may be shown more than that says
         await self._decide(Close(), item)

@@ -273,11 +273,12 @@ class Supervisor:
                 raise
         now = self.runtime.now()
         lives = now >= self._lives_looked_at + 60 * (self.runtime.tiers.cleanup_minutes or 0.0)
-        for due in await self.runtime.store.due(now, self.runtime.node):
+        found = await self.runtime.store.due(now, self.runtime.node)
+        for due in found:
             if lives or not due.life:
                 await self._look_after(due)
-        if lives:
-            self._lives_looked_at = now
+        if lives and not any(due.life for due in found):
+            self._lives_looked_at = now  # a store may give them in parts
         self.store_reachable = True
 
     async def _look_after(self, due: Due) -> None:

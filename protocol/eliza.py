@@ -1,8 +1,8 @@
-"""The shapes of the ElizaOS surface: what its requests hold, and what is answered.
+"""The rules of the ElizaOS surface: what a request means, what is refused in which words, and how sessions
+and messages are shown.
 
-Dates are ISO 8601 in UTC to the millisecond, with a `Z`; durations in a configuration are minutes, what is
-left of a life is milliseconds; so are the positions `before` and `after`. Lengths are counted as JavaScript
-does: in UTF-16 units.
+Positions in a history (`before`, `after`) are milliseconds since 1970. Lengths are counted as JavaScript does:
+in UTF-16 units.
 """
 
 from __future__ import annotations
@@ -10,51 +10,45 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
-from msgspec import UNSET, Meta, Struct, UnsetType, json
+from msgspec import UNSET, UnsetType, json
 
-from . import records
+from . import frames, records
+from .eliza_shapes import Answered, Sent, SentData, SessionInfo, Shown, Status, UserMessage
 from .errors import Refused
 from .lifetime import Life, Terms, is_near, remaining
 
 __all__ = [
-    "AllPage",
-    "Answered",
-    "ApiError",
-    "Deleted",
-    "Failure",
-    "Health",
-    "History",
-    "Listed",
-    "Made",
-    "Make",
-    "MessagesPage",
-    "Say",
-    "Sent",
-    "SentData",
-    "SessionInfo",
-    "Shown",
-    "Status",
-    "UserMessage",
+    "Channel",
+    "actions",
+    "agent_named",
     "agent_uuid",
     "between",
-    "channel_of",
+    "cannot_renew",
+    "channel",
     "check_content",
     "check_metadata",
+    "content_of",
     "date",
     "error_code",
+    "given",
+    "invalid",
+    "kept",
     "message_id",
     "millis",
     "moment",
     "page_size",
+    "reworded",
+    "sent",
     "session_info",
     "shown",
     "status_of",
     "transport",
     "units",
     "user_message",
+    "whose",
 ]
 
 MAX_CONTENT = 4_000
@@ -65,227 +59,8 @@ _NAMES = UUID("6f1d2c34-7a5b-5e0a-9a64-7472756e6b6c")
 _NO_SERVER = UUID(int=0)
 _SLACK = 1e-3
 """Of a millisecond: what a time in seconds is off by, having been given in milliseconds."""
-
-# ── What requests hold ──────────────────────────────────────────────────────────────────────────────────────
-
-Transport = Literal["http", "sse", "websocket"]
-
-
-class Make(Struct, frozen=True, rename="camel"):
-    """A new session."""
-
-    agent_id: Annotated[str, Meta(description="An agent's name, or the UUID that is made of it.")]
-    user_id: Annotated[str, Meta(description="Whose session it is.")]
-    metadata: Any = None
-    timeout_config: Any = None
-
-
-class Say(Struct, frozen=True, omit_defaults=True):
-    """A message."""
-
-    content: str
-    attachments: list[Any] | None = None
-    metadata: Any = None
-    transport: Literal["http", "sse", "websocket", "sync", "stream"] | None = None
-    """How it is answered: `http` waits, `sse` streams, `websocket` answers at once and leaves the rest to a
-    socket."""
-    mode: Literal["http", "sse", "websocket", "sync", "stream"] | None = None
-    """The same, where `transport` is not given."""
-
-
-class AllPage(Struct, frozen=True):
-    """A page of all sessions."""
-
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
-    cursor: str | None = None
-    """The `nextCursor` of the page before."""
-
-
-class MessagesPage(Struct, frozen=True):
-    """Which messages: the newest, those before or after a moment, or from an exact place."""
-
-    limit: str | None = None
-    """1–100, by default 50; what is beyond is cut."""
-    before: str | None = None
-    """Milliseconds since 1970, or a date in ISO 8601."""
-    after: str | None = None
-    cursor: str | None = None
-    """The `cursor` of the page before."""
-
-
-# ── What is answered ────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Made(Struct, frozen=True, rename="camel"):
-    """A session that was made."""
-
-    session_id: str
-    channel_id: str
-    agent_id: str
-    user_id: str
-    created_at: str
-    metadata: Any
-    expires_at: str | None
-    timeout_config: Terms
-
-
-class SessionInfo(Struct, frozen=True, rename="camel"):
-    """A session, and where it stands in its life."""
-
-    session_id: str
-    channel_id: str
-    agent_id: str
-    user_id: str
-    created_at: str
-    last_activity: str
-    metadata: Any
-    expires_at: str | None
-    timeout_config: Terms
-    renewal_count: int
-    time_remaining: int | None
-    """Milliseconds."""
-    is_near_expiration: bool
-
-
-class Status(Struct, frozen=True, rename="camel"):
-    """What a message did to its session's life."""
-
-    expires_at: str | None
-    renewal_count: int
-    was_renewed: bool
-    is_near_expiration: bool
-
-
-class UserMessage(Struct, frozen=True, omit_defaults=True):
-    """A user's message, in the names of both kinds of readers."""
-
-    id: str
-    content: str
-    authorId: str  # noqa: N815
-    createdAt: str  # noqa: N815
-    channelId: str  # noqa: N815
-    channel_id: str
-    message_server_id: str
-    author_id: str
-    created_at: int
-    """Milliseconds since 1970."""
-    source_type: str
-    raw_message: dict[str, Any]
-    metadata: dict[str, Any]
-
-
-class Answered(Struct, frozen=True, omit_defaults=True):
-    """What an agent said."""
-
-    text: str
-    thought: str | None = None
-    actions: list[str] | None = None
-    """The tools that it used."""
-
-
-class SentData(Struct, frozen=True, rename="camel"):
-    """A message that was sent, and what came of it."""
-
-    success: bool
-    user_message: UserMessage
-    session_status: Status
-    agent_response: Answered | UnsetType = UNSET
-
-
-class Sent(Struct, frozen=True, rename="camel"):
-    """The same in three shapes at once: what the documentation says, what the server answers, and what the
-    npm client takes out of `data`."""
-
-    success: bool
-    id: str
-    content: str
-    author_id: str
-    created_at: str
-    metadata: dict[str, Any]
-    user_message: UserMessage
-    session_status: Status
-    data: SentData
-    agent_response: Answered | UnsetType = UNSET
-
-
-class Shown(Struct, frozen=True, rename="camel"):
-    """A message of the history."""
-
-    id: str
-    content: str
-    author_id: str
-    is_agent: bool
-    created_at: str
-    metadata: dict[str, Any]
-
-
-class Cursors(Struct, frozen=True):
-    """When the oldest and the newest message of a page were said, in milliseconds since 1970."""
-
-    before: int
-    after: int
-
-
-class History(Struct, frozen=True, rename="camel"):
-    """A page of the history, newest first."""
-
-    messages: list[Shown]
-    has_more: bool
-    cursors: Cursors | UnsetType = UNSET
-    cursor: str | UnsetType = UNSET
-    """Where the page ends, exactly; there if there is more."""
-
-
-class Deleted(Struct, frozen=True):
-    """A session that was deleted."""
-
-    success: bool
-    message: str
-    data: dict[str, Any]
-
-
-class Stats(Struct, frozen=True, rename="camel"):
-    """How many sessions there are."""
-
-    total_sessions: int
-    active_sessions: int
-    expired_sessions: int
-
-
-class Listed(Struct, frozen=True, rename="camel"):
-    """A page of all sessions."""
-
-    sessions: list[SessionInfo]
-    total: int
-    stats: Stats
-    next_cursor: str | UnsetType = UNSET
-
-
-class Health(Struct, frozen=True, rename="camel"):
-    """Whether all is well, and how many sessions there are."""
-
-    status: Literal["healthy", "degraded"]
-    active_sessions: int
-    timestamp: str
-    expiring_soon: int
-    uptime: float
-    """Seconds."""
-
-
-class Failure(Struct, frozen=True, omit_defaults=True):
-    """Why something was refused."""
-
-    code: str
-    message: str
-    timestamp: str
-    details: dict[str, Any] | None = None
-
-
-class ApiError(Struct, frozen=True):
-    """A refusal."""
-
-    error: Failure
-
+_BARE = "\x00"
+"""Under this name is kept what a client gave as metadata that is no object."""
 
 # ── Names and numbers ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -295,14 +70,14 @@ def agent_uuid(name: str) -> str:
     return str(uuid5(_NAMES, f"agent/{name}"))
 
 
-def channel_of(agent: str, user: str, session_id: str) -> str:
+def channel_id(agent: str, user: str, session_id: str) -> str:
     """The channel of a session: derived, since there is nothing else to it."""
     return str(uuid5(_NAMES, f"channel/{agent}/{user}/{session_id}"))
 
 
-def message_id(channel_id: str, turn_id: str, *, is_agent: bool) -> str:
+def message_id(channel: str, turn_id: str, *, is_agent: bool) -> str:
     """A message's id: the same for as long as it is kept."""
-    return str(uuid5(UUID(channel_id), f"{'agent' if is_agent else 'user'}/{turn_id}"))
+    return str(uuid5(UUID(channel), f"{'agent' if is_agent else 'user'}/{turn_id}"))
 
 
 def date(seconds: float) -> str:
@@ -329,6 +104,102 @@ def between(before: int | None, after: int | None) -> tuple[float | None, float 
     return earlier, later
 
 
+# ── What a request means ────────────────────────────────────────────────────────────────────────────────────
+
+
+def whose(body: dict[str, Any]) -> tuple[str, str]:
+    """The agent and the user that a new session is for. Raises `Refused`."""
+    agent, user = body.get("agentId"), body.get("userId")
+    if not (isinstance(agent, str) and agent and isinstance(user, str) and user):
+        missing = {"missingFields": ["agentId", "userId"]}
+        raise Refused("bad_request", "Missing required fields: agentId, userId", details=missing)
+    return agent, user
+
+
+def agent_named(name: str, agents: Sequence[str]) -> str:
+    """The agent of that name, or of the UUID that is made of its name. Raises `Refused`."""
+    found = {agent_uuid(agent): agent for agent in agents}.get(name.lower(), name)
+    if found not in agents:
+        raise Refused("agent_not_found", f"Agent with ID '{name[:64]}' not found")
+    return found
+
+
+def transport(value: Any, mode: Any) -> Literal["http", "sse", "websocket"]:
+    """How a message is to be answered. Raises `Refused`."""
+    wanted = mode if value is None else value
+    if wanted is None:
+        return "websocket"
+    if not isinstance(wanted, str) or wanted not in _TRANSPORTS:
+        raise invalid("content", f"Invalid transport. Must be one of: {', '.join(_TRANSPORTS)}")
+    return _TRANSPORTS[wanted]
+
+
+_TRANSPORTS: dict[str, Literal["http", "sse", "websocket"]] = {
+    "http": "http",
+    "sse": "sse",
+    "websocket": "websocket",
+    "sync": "http",
+    "stream": "sse",
+}
+
+
+def content_of(body: dict[str, Any]) -> str:
+    """What a message says, however long. Raises `Refused` if it says nothing."""
+    content = body.get("content")
+    if not isinstance(content, str):
+        raise invalid("content", "Invalid message request format")
+    return content
+
+
+def check_content(content: str) -> None:
+    """Raises `Refused` if a message is empty, or too long."""
+    if not content:
+        raise invalid("content", "Content cannot be empty")
+    if units(content) > MAX_CONTENT:
+        raise invalid("content", f"Content exceeds maximum length of {MAX_CONTENT} characters")
+
+
+def check_metadata(metadata: Any) -> None:
+    """Raises `Refused` if it is too large."""
+    if metadata is not None and units(json.encode(metadata).decode()) > MAX_METADATA:
+        raise invalid("metadata", f"Metadata exceeds maximum size of {MAX_METADATA} bytes")
+
+
+def kept(metadata: Any) -> dict[str, Any]:
+    """A session's metadata, as it is kept: an object, whatever a client gave."""
+    if isinstance(metadata, dict) and _BARE not in metadata:
+        return metadata
+    return {_BARE: metadata} if metadata else {}
+
+
+def given(metadata: dict[str, Any]) -> Any:
+    """A session's metadata, as its client gave it."""
+    return metadata.get(_BARE, metadata)
+
+
+def page_size(limit: str | None) -> int:
+    """How many messages a page has: what is no number is 50, what is out of bounds is cut."""
+    number = re.match(r"\s*([+-]?[0-9]{1,9})", limit or "")
+    return 50 if number is None else min(max(int(number[1]), 1), 100)
+
+
+def moment(name: str, value: str | None) -> int | None:
+    """A moment of the query in milliseconds since 1970, None if it is not there. Raises `Refused`."""
+    if not value:
+        return None
+    if re.fullmatch(r"-?[0-9]{1,16}", value):
+        at = int(value)
+    else:
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError:
+            raise _bad_moment(name, "Must be a valid timestamp") from None
+        at = round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+    if abs(at) > 8_640_000_000_000_000:  # beyond it JavaScript has no dates
+        raise _bad_moment(name, "Invalid date from timestamp")
+    return at
+
+
 # ── What is refused ─────────────────────────────────────────────────────────────────────────────────────────
 
 _CODES = {
@@ -341,6 +212,7 @@ _CODES = {
     "bad_id": "VALIDATION_ERROR",
     "frame_too_large": "VALIDATION_ERROR",
     "message_too_large": "VALIDATION_ERROR",
+    "internal": "INTERNAL_SERVER_ERROR",
 }
 
 
@@ -349,64 +221,9 @@ def error_code(code: str) -> str:
     return _CODES.get(code, code.upper())
 
 
-def transport(value: Any, mode: Any) -> Transport:
-    """How a message is to be answered. Raises `Refused`."""
-    given = mode if value is None else value
-    if given is None:
-        return "websocket"
-    if given not in _TRANSPORTS:
-        raise _invalid("content", f"Invalid transport. Must be one of: {', '.join(_TRANSPORTS)}")
-    return _TRANSPORTS[given]
-
-
-_TRANSPORTS: dict[Any, Transport] = {
-    "http": "http",
-    "sse": "sse",
-    "websocket": "websocket",
-    "sync": "http",
-    "stream": "sse",
-}
-
-
-def check_content(content: str) -> None:
-    """Raises `Refused` if a message is empty, or too long."""
-    if not content:
-        raise _invalid("content", "Content cannot be empty")
-    if units(content) > MAX_CONTENT:
-        raise _invalid("content", f"Content exceeds maximum length of {MAX_CONTENT} characters")
-
-
-def check_metadata(metadata: Any) -> None:
-    """Raises `Refused` if it is too large."""
-    if metadata is not None and units(json.encode(metadata).decode()) > MAX_METADATA:
-        raise _invalid("metadata", f"Metadata exceeds maximum size of {MAX_METADATA} bytes")
-
-
-def _invalid(what: str, reason: str) -> Refused:
+def invalid(what: str, reason: str) -> Refused:
+    """Something of a request is not as it must be."""
     return Refused("bad_request", f"Invalid {what}: {reason}", details={"reason": reason})
-
-
-def page_size(limit: str | None) -> int:
-    """How many messages a page has: what is no number is 50, what is out of bounds is cut."""
-    number = re.match(r"\s*([+-]?[0-9]{1,9})", limit or "")
-    return 50 if number is None else min(max(int(number[1]), 1), 100)
-
-
-def moment(name: str, given: str | None) -> int | None:
-    """A moment of the query in milliseconds since 1970, None if it is not there. Raises `Refused`."""
-    if not given:
-        return None
-    if re.fullmatch(r"-?[0-9]{1,16}", given):
-        at = int(given)
-    else:
-        try:
-            parsed = datetime.fromisoformat(given)
-        except ValueError:
-            raise _bad_moment(name, "Must be a valid timestamp") from None
-        at = round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
-    if abs(at) > 8_640_000_000_000_000:
-        raise _bad_moment(name, "Invalid date from timestamp")
-    return at
 
 
 def _bad_moment(name: str, reason: str) -> Refused:
@@ -414,7 +231,32 @@ def _bad_moment(name: str, reason: str) -> Refused:
     return Refused("bad_request", f"Invalid pagination parameter '{name}': {reason}", details=details)
 
 
-# ── What is shown ───────────────────────────────────────────────────────────────────────────────────────────
+def reworded(refusal: Refused, session_id: str) -> Refused:
+    """A refusal of what was asked of that session, in ElizaOS's words. One that was deleted is not there."""
+    match refusal.code:
+        case "session_not_found" | "session_closed":
+            return Refused("session_not_found", f"Session with ID '{session_id}' not found")
+        case "session_expired":
+            at = date(refusal.details["expires_at"])
+            details = {"sessionId": session_id, "expiresAt": at}
+            return Refused("session_expired", f"Session '{session_id}' expired at {at}", details=details)
+        case _:
+            return refusal
+
+
+def cannot_renew(session_id: str, life: Life, now: float) -> Refused:
+    """The session is at its maximum duration."""
+    details = {
+        "maxDuration": life.terms.max_duration_minutes,
+        "createdAt": date(life.began),
+        "timeSinceCreation": millis(now - life.began),
+    }
+    return Refused(
+        "renewal_refused", f"Cannot renew session '{session_id}': Maximum duration reached", details=details
+    )
+
+
+# ── How sessions are shown ──────────────────────────────────────────────────────────────────────────────────
 
 
 def session_info(
@@ -423,23 +265,23 @@ def session_info(
     session_id: str,
     created_at: float,
     updated_at: float,
-    metadata: Any,
+    metadata: dict[str, Any],
     life: Life | None,
     now: float,
 ) -> SessionInfo:
     """A session as it stands at `now`."""
     return SessionInfo(
         session_id=session_id,
-        channel_id=channel_of(agent, user, session_id),
+        channel_id=channel_id(agent, user, session_id),
         agent_id=agent,
         user_id=user,
         created_at=date(created_at),
         last_activity=date(updated_at if life is None else life.last_activity),
-        metadata=metadata,
+        metadata=given(metadata),
         expires_at=None if life is None else date(life.expires_at),
         timeout_config=Terms() if life is None else life.terms,
         renewal_count=0 if life is None else life.renewal_count,
-        time_remaining=None if life is None else int(remaining(life, now) * 1000),
+        time_remaining=None if life is None else millis(remaining(life, now)),
         is_near_expiration=is_near(life, now),
     )
 
@@ -455,40 +297,73 @@ def status_of(before: Life | None, after: Life | None, now: float) -> Status:
     )
 
 
-def user_message(
-    channel_id: str, user: str, turn_id: str, content: str, metadata: dict[str, Any], at: float
-) -> UserMessage:
-    """A message of a user's, as its sender is told of it."""
-    raw: dict[str, Any] = {"content": content}
-    if "attachments" in metadata:
-        raw["attachments"] = metadata["attachments"]
+# ── How messages are shown ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Channel(NamedTuple):
+    """A session, as far as its messages tell of it."""
+
+    id: str
+    agent: str
+    user: str
+    metadata: dict[str, Any]
+    """What all of its messages have."""
+
+
+def channel(agent: str, user: str, session_id: str, metadata: dict[str, Any], life: Life | None) -> Channel:
+    """The channel of a session with that metadata, as it is kept."""
+    own = given(metadata)
+    told: dict[str, Any] = {"agentId": agent, "userId": user}
+    if life is not None:
+        told["timeoutConfig"] = life.terms
+    told |= own if isinstance(own, dict) else {}
+    told["sessionId"] = session_id  # whatever a client calls so
+    return Channel(channel_id(agent, user, session_id), agent, user, told)
+
+
+def user_message(where: Channel, said: frames.Message) -> UserMessage:
+    """A user's message, as its sender is told of it."""
+    metadata = where.metadata | (said.metadata or {})
+    raw = {name: metadata[name] for name in ("attachments",) if name in metadata}
     return UserMessage(
-        id=message_id(channel_id, turn_id, is_agent=False),
-        content=content,
-        authorId=user,
-        createdAt=date(at),
-        channelId=channel_id,
-        channel_id=channel_id,
+        id=message_id(where.id, said.turn_id, is_agent=False),
+        content=said.content,
+        authorId=where.user,
+        createdAt=date(said.created_at),
+        channelId=where.id,
+        channel_id=where.id,
         message_server_id=str(_NO_SERVER),
-        author_id=user,
-        created_at=millis(at),
+        author_id=where.user,
+        created_at=millis(said.created_at),
         source_type="user",
-        raw_message=raw,
+        raw_message={"content": said.content, **raw},
         metadata=metadata,
     )
 
 
+def sent(message: UserMessage, status: Status, answered: Answered | UnsetType = UNSET) -> Sent:
+    """A message, and what came of it."""
+    return Sent(
+        id=message.id,
+        content=message.content,
+        author_id=message.author_id,
+        created_at=message.createdAt,
+        metadata=message.metadata,
+        user_message=message,
+        agent_response=answered,
+        session_status=status,
+        data=SentData(user_message=message, agent_response=answered, session_status=status),
+    )
+
+
 def shown(
-    channel_id: str,
-    agent: str,
-    user: str,
+    where: Channel,
     record: records.Message | records.Terminal,
     tools: Sequence[records.ToolCall | records.ToolResult],
-    beside: dict[str, Any],
 ) -> Shown:
-    """A message of the history; `beside` is what all of the session's have in their metadata."""
+    """A message of the history."""
     is_agent = not isinstance(record, records.Message)
-    metadata = dict(beside)
+    metadata = dict(where.metadata)
     match record:
         case records.Message():
             content = record.content
@@ -500,13 +375,13 @@ def shown(
                 metadata["thought"] = record.thought
         case records.Failed():
             content = record.partial
-            metadata |= {"status": "failed", "code": record.code}
+            metadata |= {"status": "failed", "code": error_code(record.code)}
     if used := actions(tools):
         metadata["actions"] = used
     return Shown(
-        id=message_id(channel_id, record.turn_id, is_agent=is_agent),
+        id=message_id(where.id, record.turn_id, is_agent=is_agent),
         content=content,
-        author_id=agent if is_agent else user,
+        author_id=where.agent if is_agent else where.user,
         is_agent=is_agent,
         created_at=date(record.created_at),
         metadata=metadata,

@@ -48,7 +48,7 @@ from protocol.session import Note
 
 __all__ = ["PATHS", "error_response", "routes"]
 
-PATHS = re.compile(r"(/api)?/(apps(/.*)?|run|run_sse|list-apps|config(/.*)?)/?")
+PATHS = re.compile(r"(/api)?/(apps(/.*)?|run|run_sse|list-apps|config(/.*)?)/?", re.DOTALL)
 """Where refusals look as here."""
 
 _PAGE = 1000
@@ -81,7 +81,7 @@ def routes(api: Api) -> list[Route]:
             route(f"{prefix}/run", POST=partial(run, api)),
             route(f"{prefix}/run_sse", POST=partial(run_sse, api)),
             route(f"{prefix}/list-apps", GET=partial(apps, api)),
-            route(f"{prefix}/config/telemetry", GET=telemetry),
+            route(f"{prefix}/config/telemetry", GET=partial(telemetry, api)),
         ]
     return found
 
@@ -128,9 +128,10 @@ class Telemetry(Struct, frozen=True):
 
 
 @described(answer=Telemetry)
-async def telemetry(_: Request) -> Response:
+async def telemetry(api: Api, request: Request) -> Response:
     """Whether a page may send telemetry: no. Without an answer ADK Web asks its user, who cannot go on until
     it is given."""
+    await api.caller(request)
     return json_response(Telemetry(False))
 
 
@@ -143,14 +144,15 @@ _MAKING = ("session_exists", "too_many_sessions", "bad_request", "frame_too_larg
 async def create(api: Api, under_api: bool, request: Request) -> Response:
     """Make a session; with a state and a history, if they are given."""
     identity, app = await _caller(api, request)
-    return await _create(api, identity, app, None, await _body(api, request), under_api)
+    body = await _body(request, api.settings.max_import_bytes)
+    return await _create(api, identity, app, None, body, under_api)
 
 
 @described(body=dict[str, Any], optional=True, answer=adk.Session, errors=_MAKING)
 async def create_named(api: Api, under_api: bool, request: Request) -> Response:
     """Make the session of this id; the body is its state, or an object of `state` and `events`."""
     identity, app = await _caller(api, request)
-    body = adk_request.wrapped(await _body(api, request))
+    body = adk_request.wrapped(await _body(request, api.settings.max_import_bytes))
     return await _create(api, identity, app, request.path_params["session_id"], body, under_api)
 
 
@@ -228,7 +230,8 @@ async def session(api: Api, under_api: bool, request: Request) -> Response:
 async def patch(api: Api, under_api: bool, request: Request) -> Response:
     """Set something in a session's state."""
     key = await _key(api, request)
-    body = adk_request.fit(adk_request.camelled(await _body(api, request)), adk_request.Patch)
+    sent = await _body(request, api.settings.max_body_bytes)
+    body = adk_request.fit(adk_request.camelled(sent), adk_request.Patch)
     await _there(api, key)
     kept = merged(*split(body.state_delta))
     note = adk.note(f"p-{api.runtime.new_id()}", kept, api.runtime.now())
@@ -241,9 +244,8 @@ async def patch(api: Api, under_api: bool, request: Request) -> Response:
 @described(answer=dict[str, Any] | None)
 async def delete(api: Api, under_api: bool, request: Request) -> Response:
     """End a session; also one that is not there."""
-    key = await _key(api, request)
     try:
-        await api.supervisor.delete(key)
+        await api.supervisor.delete(await _key(api, request))
     except Refused as refusal:
         if refusal.code not in ("session_not_found", "session_closed", "session_expired"):
             raise
@@ -292,16 +294,11 @@ def _shown(info: Info, state: dict[str, Any], events: list[Any], under_api: bool
     return adk.SessionUnderApi(*about, session_id, user) if under_api else adk.Session(*about)
 
 
-async def _body(api: Api, request: Request) -> Any:
+async def _body(request: Request, limit: int) -> Any:
     """The request's body, JSON; None if there is none. Raises `Refused`."""
-    length = request.headers.get("content-length")
-    if length == "0" or (length is None and "transfer-encoding" not in request.headers):
-        return None
-    if length is None and "content-type" not in request.headers and not await request.body():
-        return None
-    data = await raw_body(request, api.settings.max_import_bytes)
+    data = await raw_body(request, limit, optional=True)
     try:
-        return msgspec.json.decode(data.decode()) if data.strip() else None
+        return msgspec.json.decode(data.decode()) if data else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refused("bad_request", f"The body is not JSON: {malformed(error)}.") from None
 
@@ -325,7 +322,8 @@ async def run_sse(api: Api, request: Request) -> ASGIApp:
 
 async def _run(api: Api, request: Request, *, stream: bool) -> ASGIApp:
     """Everything that can be refused before the session is asked."""
-    spelled = adk_request.camelled(await _body(api, request))
+    await api.caller(request)  # who has no right to ask is not read
+    spelled = adk_request.camelled(await _body(request, api.settings.max_body_bytes))
     asked = adk_request.fit(spelled, adk_request.Run)
     identity = await api.caller(request, asked.user_id)
     app = api.agent(asked.app_name, identity)

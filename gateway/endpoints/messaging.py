@@ -87,6 +87,7 @@ def error_response(refusal: Refused) -> Response:
 )
 async def create(api: Api, request: Request) -> Response:
     """Make a session, with a lifetime of its own if it says so."""
+    await api.caller(request)  # before anything of theirs is read
     body = await read_body(request, api, dict[str, Any])
     agent, user = body.get("agentId"), body.get("userId")
     if not (agent and isinstance(agent, str) and user and isinstance(user, str)):
@@ -313,6 +314,7 @@ def _beside(info: Info) -> dict[str, Any]:
 )
 async def send(api: Api, request: Request) -> ASGIApp:
     """Say something: answered at once, when the agent has answered, or as the agent answers."""
+    await api.caller(request)  # before anything of theirs is read
     body = await read_body(request, api, dict[str, Any])
     transport = eliza.transport(body.get("transport"), body.get("mode"))
     content, metadata = body.get("content"), body.get("metadata")

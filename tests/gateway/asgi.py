@@ -1,7 +1,7 @@
 """One end of an ASGI app in memory, below any HTTP library: streams and sockets are exchanges like any other.
 
-They are played on a loop whose clock jumps: where nothing is left to do, the next timer is due. So everything has
-come to rest when a short while has passed, and the same happens in the same order every time.
+They are played on a loop whose clock jumps: where nothing is left to do, the next timer is due. So everything
+has come to rest when a short while has passed, and the same happens in the same order every time.
 """
 
 from __future__ import annotations

@@ -270,8 +270,6 @@ class Lifetimes(RuleBasedStateMachine):
 
     @rule(node=st.integers(0, 1), name=names, terms=st.none() | partly)
     def make(self, node: int, name: str, terms: Terms | None) -> None:
-        if self.remade_elsewhere(node, name) or self.kept_elsewhere(name):
-            return
         supervisor = self.gateways[node % self.nodes]
         known = self.visited(name)
         expected = "session_exists" if isinstance(known, Alive) else "ok"
@@ -279,21 +277,8 @@ class Lifetimes(RuleBasedStateMachine):
         if expected == "ok":
             self.known[name] = born(name, self.now, terms)
 
-    def remade_elsewhere(self, node: int, name: str) -> bool:
-        """Would it end and be made again, at once, while lines of another gateway follow it?"""
-        return self.ends_now(name) and any(
-            (line - node) % self.nodes for line in range(4) if name in self.follows[line]
-        )
-
-    def kept_elsewhere(self, name: str) -> bool:
-        """Is its time over, and does a turn keep it, perhaps on another gateway?"""
-        known = self.known[name]
-        return self.nodes > 1 and isinstance(known, Alive) and known.over(self.now) and bool(known.turns)
-
     @rule(line=lines, name=names, create=st.sampled_from([None, None, True, False]))
     def send(self, line: int, name: str, create: bool | None) -> None:
-        if create and self.remade_elsewhere(line, name):
-            return
         self.counter += 1
         turn = f"{name}-{self.counter}"
         asked = {} if create is None else {"create": create}
@@ -333,13 +318,9 @@ class Lifetimes(RuleBasedStateMachine):
 
     @rule(line=lines, name=names, create=st.booleans())
     def attach(self, line: int, name: str, create: bool) -> None:
-        if create and self.remade_elsewhere(line, name):
-            return
         before = len(self.clients[line].frames)
         target = {"session_id": name, "agent": AGENTS[name], "create": create}
         self.ask(line, "attach", sessions=[target])
-        if create and self.ends_now(name):
-            self.follows[line].discard(name)  # the new `attached` says it all
         known = self.visited(name)
         if create and not isinstance(known, Alive):
             known = self.known[name] = born(name, self.now, None)
@@ -419,9 +400,9 @@ class Lifetimes(RuleBasedStateMachine):
     @precondition(lambda self: self.counter % 4 == 0)  # seldom: what is deleted does not expire
     @rule(node=st.integers(0, 1), name=names)
     def delete(self, node: int, name: str) -> None:
-        if self.kept_elsewhere(name):
-            return
         known = self.known[name]
+        if self.nodes > 1 and isinstance(known, Alive) and known.over(self.now) and known.turns:
+            return  # whoever runs its turn is asked to stop, and then ends it as expired
         code = self.attempt(self.gateways[node % self.nodes].delete(self.key(name)))
         if isinstance(known, Alive):
             assert code == "ok", "also if its time is over"
@@ -511,8 +492,6 @@ class Lifetimes(RuleBasedStateMachine):
     def restart(self, node: int) -> None:
         """The gateway stops, which ends what it runs, and another one takes its place."""
         node %= self.nodes
-        if any(self.remade_elsewhere(node, name) for name in AGENTS):
-            return
         here = [
             name for name in AGENTS
             if (session := self.gateways[node].sessions.get(self.key(name))) is not None and session.answer

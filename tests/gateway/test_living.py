@@ -429,3 +429,75 @@ async def test_turns_of_two_sessions_that_set_other_keys_of_what_they_share_lose
             said.end()
         await asyncio.gather(*(client.terminal(name) for name in ("one", "two")))
         assert await supervisor.runtime.store.scope("bot/ann") == {"one": 1, "two": 1}
+
+
+async def test_a_session_whose_time_is_over_but_that_a_turn_keeps_elsewhere_cannot_be_made_anew() -> None:
+    clock, script, store = Clock(), Script(), MemoryStore()
+    async with started(store, script, now=clock) as one, started(store, script, now=clock) as other:
+        await Scene(one, script, clock).make()
+        client = Client(one)
+        await attempt(client, "message", session_id="s", turn_id="t1", content="hi")
+        await script.given("t1")
+        clock.minutes(31)
+        with pytest.raises(Refused) as refusal:
+            await Scene(other, script, clock).make()
+        assert refusal.value.code == "session_exists"
+
+
+async def test_a_session_over_in_which_a_dead_process_left_a_turn_cannot_be_made_anew() -> None:
+    clock, script, store = Clock(), Script(), MemoryStore()
+    async with started(store, script, now=clock) as supervisor:
+        await settle()
+        scene = Scene(supervisor, script, clock)
+        await scene.make(records=[Message("t1", "hi", clock.now), Started("t1", "dead", clock.now)])
+        clock.minutes(31)
+        supervisor.sessions.clear()
+        with pytest.raises(Refused) as refusal:
+            await scene.make()
+        assert refusal.value.code == "session_exists"
+
+
+async def test_that_it_expired_is_told_on_the_other_gateway_also_if_it_is_made_again_at_once() -> None:
+    clock, script, store = Clock(), Script(), MemoryStore()
+    async with started(store, script, now=clock) as one, started(store, script, now=clock) as other:
+        await Scene(one, script, clock).make()
+        client = await Scene(one, script, clock).follower()
+        clock.minutes(31)
+        await Scene(other, script, clock).make()
+        await settle()
+        assert told(client) == ["expired"]
+
+
+async def test_deleting_a_session_whose_time_is_over_succeeds_while_a_turn_keeps_it_elsewhere() -> None:
+    clock, script, store = Clock(), Script(), MemoryStore()
+    async with started(store, script, now=clock) as one, started(store, script, now=clock) as other:
+        await Scene(one, script, clock).make()
+        client = Client(one)
+        await attempt(client, "message", session_id="s", turn_id="t1", content="hi")
+        await script.given("t1")
+        clock.minutes(31)
+        await other.delete(KEY)
+
+
+async def test_who_follows_a_session_whose_time_is_over_and_attaches_again_is_told_of_its_end() -> None:
+    clock, script = Clock(), Script()
+    async with started(script=script, now=clock) as one:
+        await Scene(one, script, clock).make()
+        client = await Scene(one, script, clock).follower()
+        clock.minutes(31)
+        await attempt(client, "attach", sessions=[{"session_id": "s", "create": True}])
+        await settle()
+        assert told(client) == ["expired"]
+
+
+async def test_a_message_sent_again_while_its_turn_outlives_the_session_is_a_duplicate() -> None:
+    clock, script = Clock(), Script()
+    async with started(script=script, now=clock) as one:
+        await Scene(one, script, clock).make()
+        client = Client(one)
+        await attempt(client, "message", session_id="s", turn_id="t1", content="hi")
+        await script.given("t1")
+        clock.minutes(31)
+        again = await attempt(client, "message", session_id="s", turn_id="t1", content="hi")
+        assert isinstance(again, frames.Ok)
+        assert again.duplicate

@@ -102,9 +102,9 @@ def anything(agent: str, user: str, session_id: str, words: str) -> dict[str, An
 
 
 class Parrot:
-    """Says everything it is told, in every way that an agent has. After what begins with `hold` it waits until it
-    is `released`, at what begins with `fail` it fails, and what begins with `share` it tells all sessions of the
-    user."""
+    """Says everything it is told, in every way that an agent has. After what begins with `hold` it waits
+    until it is `released`, at what begins with `fail` it fails, and what begins with `share` it tells all
+    sessions of the user."""
 
     history = 20
 
@@ -134,8 +134,8 @@ class Parrot:
 
 
 class World:
-    """One gateway, with these callers by their tokens. From deed to deed `pace` seconds pass; sessions live for
-    half an hour. `name` is the first part of all epochs. `options` are settings."""
+    """One gateway, with these callers by their tokens. From deed to deed `pace` seconds pass; sessions live
+    for half an hour unless they are used. `name` is the first part of all epochs, `options` are settings."""
 
     def __init__(
         self,
@@ -151,7 +151,6 @@ class World:
         self._ids = count(1)
         self._parrot = Parrot()
         self._lines: dict[str, list[Exchange]] = {}
-        self._cursors: dict[str, str] = {}
         self.store = store or MemoryStore(generation=name)
         runtime = Runtime(
             Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4, **options),
@@ -185,23 +184,21 @@ class World:
                 exchange.go()
 
     async def do(self, step: int, deed: Deed | Exchange, stolen: str = "none") -> None:
-        """Do it, and wait until all that follows from it has come to rest. A cursor `MINE` in it stands for the
-        last one that its caller was given, `STOLEN` for the given one."""
+        """Do it, and wait until all that follows from it has come to rest. A cursor `MINE` in it stands for
+        the last one that its caller was given, `STOLEN` for the given one."""
         self._step, self._ids = step, count(1)
         match deed:
             case Exchange():
                 self._begin("", deed)
             case Ask():
-                self._cursors = {"MINE": self._last_cursor(deed.token), "STOLEN": stolen}
-                self._begin(deed.token, self._request(deed))
+                self._begin(deed.token, self._request(deed, stolen))
             case Open(token, path, hello):
                 self._begin(token, exchange := Exchange("WS", path, headers=() if hello else by(token)))
                 if hello:
                     exchange.say(json.dumps({"type": "hello", "token": token}))
             case Frame(token, line, frame):
-                self._cursors = {"MINE": self._last_cursor(token), "STOLEN": stolen}
                 if sockets := [one for one in self._lines.get(token, ()) if one.method == "WS"]:
-                    sockets[line % len(sockets)].say(self._with_cursors(json.dumps(frame)))
+                    sockets[line % len(sockets)].say(self._with_cursors(json.dumps(frame), token, stolen))
         await self.rest()
 
     async def leave_out(self, step: int) -> None:
@@ -218,26 +215,24 @@ class World:
         self._lines.setdefault(token, []).append(exchange)
         self._group.create_task(exchange.run(self.app))
 
-    def _request(self, ask: Ask) -> Exchange:
-        body = b"" if ask.body is None else self._with_cursors(json.dumps(ask.body)).encode()
+    def _request(self, ask: Ask, stolen: str) -> Exchange:
+        text = "" if ask.body is None else json.dumps(ask.body)
+        body = self._with_cursors(text, ask.token, stolen).encode()
+        query = self._with_cursors(ask.query, ask.token, stolen)
         headers: Headers = [*by(ask.token), *ask.headers, ("content-length", str(len(body)))]
         if ask.body is not None:
             headers = [*headers, ("content-type", "application/json")]
         if ask.line is not None:
-            told = "".join(map(_text, self._lines.get(ask.token, ())))
-            ids = re.findall(r'"connection_id":"([^"]*)"', told) or ["none"]
+            ids = re.findall(r'"connection_id":"([^"]*)"', self._told(ask.token)) or ["none"]
             headers = [*headers, ("x-connection-id", ids[ask.line % len(ids)])]
-        return Exchange(ask.method, ask.path, self._with_cursors(ask.query), headers, body)
+        return Exchange(ask.method, ask.path, query, headers, body)
 
-    def _with_cursors(self, text: str) -> str:
-        for name, cursor in self._cursors.items():
-            text = text.replace(name, cursor)
-        return text
+    def _with_cursors(self, text: str, token: str, stolen: str) -> str:
+        if "MINE" in text:
+            given = re.findall(r'"cursor":"([^"]*)"', self._told(token)) or ["none"]
+            text = text.replace("MINE", given[-1])
+        return text.replace("STOLEN", stolen)
 
-    def _last_cursor(self, token: str) -> str:
-        told = "".join(map(_text, self._lines.get(token, ())))
-        return ["none", *re.findall(r'"cursor":"([^"]*)"', told)][-1]
-
-
-def _text(exchange: Exchange) -> str:
-    return exchange.body.decode() + "".join(exchange.frames)
+    def _told(self, token: str) -> str:
+        """All that this caller was told."""
+        return "".join(one.body.decode() + "".join(one.frames) for one in self._lines.get(token, ()))
