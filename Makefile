@@ -1,4 +1,5 @@
 # Each target sets up .venv by itself; all it takes is make, Python 3.11 or newer, and the package index.
+# With npm, the pages' third-party scripts are fetched too; without it they do without, and say so.
 #   make run [PORT=8081] [ARGS="--agent me=examples.own_agent:agent"]
 #   make test [ARGS="-k cursor"]
 #   BENCH=all make bench
@@ -6,18 +7,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check fmt bench
+FETCH := gateway/web/npm/fetch.py
+
+.PHONY: run test check lint-js fmt bench
 
 run: .venv/.run
+	@$(BIN)/python $(FETCH)
 	$(BIN)/gateway serve $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: .venv/.dev
+	@$(BIN)/python $(FETCH) --dev
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/.dev
+check: .venv/.dev lint-js
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+lint-js: .venv/.dev
+	@$(BIN)/python $(FETCH) --dev
+	@if [ -x gateway/web/npm/node_modules/.bin/eslint ]; then \
+		cd gateway/web && npm/node_modules/.bin/eslint --config npm/eslint.config.js .; \
+	else echo "The scripts of the pages were not checked: that takes npm." >&2; fi
 
 fmt: .venv/.dev
 	$(BIN)/ruff format

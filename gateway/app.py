@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from time import time
 from typing import Any
 
@@ -22,6 +22,7 @@ from protocol.lifetime import Tiers
 
 from .addresses import caller_at
 from .api import Api
+from .console import Console
 from .endpoints import (
     adk,
     agents,
@@ -140,6 +141,8 @@ class Gateway:
         try:
             if path.rstrip("/") == "/ws":
                 await websocket(self._api, scope, receive, send, None)
+            elif path.rstrip("/") == "/console/ws":
+                await websocket(self._api, scope, receive, send, None, Console)
             elif bound := _AGENT_SOCKET.fullmatch(path):
                 await websocket(self._api, scope, receive, send, bound[1])
             else:
@@ -160,6 +163,10 @@ class Gateway:
             raise
         return scope, caller
 
+    def _counted(self, shape: Callable[[Refused], Response], refusal: Refused) -> Response:
+        self._api.runtime.metrics.refused(refusal.code)
+        return shape(refusal)
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
@@ -179,7 +186,7 @@ class Gateway:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         # By the path, before anything is asked: whatever is refused is refused in the words of that surface.
         shape = next((respond for paths, respond in _SHAPES if paths.fullmatch(path)), error_response)
-        scope.setdefault("state", {}).update(request_id=made, shape=shape)
+        scope.setdefault("state", {}).update(request_id=made, shape=partial(self._counted, shape))
         always = [(b"x-request-id", made.encode()), *self._api.knock.cors(headers)]
 
         async def answer(message: MutableMapping[str, Any]) -> None:

@@ -111,6 +111,11 @@ class Connection:
         return self._writer.congested
 
     @property
+    def lagging(self) -> int:
+        """How many of its sessions have news that it cannot be sent now."""
+        return self._writer.lagging
+
+    @property
     def full(self) -> bool:
         """Do not read the client until there is `room`."""
         return self._writer.full or len(self._errands) > self._supervisor.runtime.settings.max_errands

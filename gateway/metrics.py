@@ -6,18 +6,26 @@ they become metrics when somebody asks.
 
 from __future__ import annotations
 
+import resource
+import sys
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
+from pathlib import Path
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["Gauges", "Metrics"]
+__all__ = ["Gauges", "Histogram", "Metrics", "memory", "quantile"]
 
-_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0),
+)
+"""Upper bounds of what histograms tell apart: from between two tokens to the longest turn."""
 
 
 class Gauges(Protocol):
@@ -42,6 +50,11 @@ class Histogram:
         self._counts[bisect_left(_SECONDS, seconds)] += 1
         self._sum += seconds
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How often each length was seen so far, for `quantile`."""
+        return tuple(self._counts)
+
     def family(self, name: str, documentation: str) -> HistogramMetricFamily:
         """As Prometheus reads it: counts that add up, by upper bound."""
         bounds = [*map(str, _SECONDS), "+Inf"]
@@ -49,11 +62,39 @@ class Histogram:
         return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._sum)
 
 
+def quantile(counts: Sequence[int], part: float) -> float | None:
+    """The length, in seconds, that this part of what a histogram saw did not exceed; None if it saw nothing.
+    Exact to the bounds: in between it is taken as spread evenly."""
+    total = sum(counts)
+    if not total:
+        return None
+    wanted, seen = part * total, 0
+    for place, count in enumerate(counts):
+        if count and seen + count >= wanted:
+            low = _SECONDS[place - 1] if place else 0.0
+            high = _SECONDS[min(place, len(_SECONDS) - 1)]
+            return low + (high - low) * (wanted - seen) / count
+        seen += count
+    return _SECONDS[-1]
+
+
+def memory() -> int:
+    """How many bytes of memory this process holds; where the system does not tell, the most it ever held."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 class Metrics(Collector):
     """One gateway's numbers."""
 
     def __init__(self) -> None:
         self.deltas = 0
+        self.deltas_offered = 0
+        """Each of them as often as somebody followed it."""
+        self.others_sent = 0
+        """Frames that carry no delta."""
         self.frames_sent = 0
         self.bytes_sent = 0
         self.batches = 0
@@ -66,12 +107,23 @@ class Metrics(Collector):
         self._watched: list[Gauges] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
+        ProcessCollector(registry=self.registry)
         self.first_delta = Histogram()
+        self.gap = Histogram()
         self.turn_seconds = Histogram()
+
+    @property
+    def deltas_sent(self) -> int:
+        """Frames that carry deltas."""
+        return self.frames_sent - self.others_sent
 
     def watch(self, source: Gauges) -> None:
         """Ask `source` for its gauges whenever somebody reads the metrics."""
         self._watched.append(source)
+
+    def gauges(self) -> dict[str, float]:
+        """What is the case right now, by name."""
+        return {name: value for source in self._watched for name, value in source.gauges().items()}
 
     def ended(self, outcome: str) -> None:
         """A turn ended: `completed`, `cancelled`, or an error's code."""
@@ -84,6 +136,10 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The counters and gauges of this moment."""
         yield _counter("gateway_deltas", "Pieces of text that agents produced.", self.deltas)
+        yield _counter(
+            "gateway_deltas_offered", "The same, each as often as somebody followed.", self.deltas_offered
+        )
+        yield _counter("gateway_deltas_sent", "Frames that carried them: fewer, if joined.", self.deltas_sent)
         yield _counter("gateway_frames_sent", "Frames written to connections.", self.frames_sent)
         yield _counter("gateway_sent_bytes", "Bytes of frames written to connections.", self.bytes_sent)
         yield _counter("gateway_batches", "Writes to connections.", self.batches)
@@ -93,6 +149,7 @@ class Metrics(Collector):
         yield self.first_delta.family(
             "gateway_first_delta_seconds", "From the start of a turn to its first output."
         )
+        yield self.gap.family("gateway_delta_gap_seconds", "Between two deltas of a turn: one of 32.")
         yield self.turn_seconds.family("gateway_turn_seconds", "From the start of a turn to its end.")
         turns = CounterMetricFamily("gateway_turns", "Turns that ended.", labels=["outcome"])
         for outcome, count in self.turns.items():
@@ -105,9 +162,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "gateway_event_loop_lag_seconds", "How late the event loop was, lately.", self.event_loop_lag
         )
-        for source in self._watched:
-            for name, value in source.gauges().items():
-                yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value)
+        for name, value in self.gauges().items():
+            yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value)
 
     def text(self) -> bytes:
         """The Prometheus text format."""

@@ -25,6 +25,7 @@ class Reader:
 
     __slots__ = (
         "_caught_up",
+        "_deltas",
         "_noticed",
         "_text",
         "_thought_at",
@@ -33,6 +34,7 @@ class Reader:
         "log",
         "offset",
         "opening",
+        "others",
         "owed",
         "owner",
         "page",
@@ -48,6 +50,10 @@ class Reader:
         self.seq = seq
         self.offset = offset
         """Characters sent of the text of the turn that runs at `seq`."""
+        self.others = 0
+        """Frames it was sent that were no deltas, since its owner last counted them. Of deltas there are too
+        many to count each."""
+        self._deltas = 0
         self.opening: bytes | None = None
         self.page: deque[Entry] | None = None
         self.ready = False
@@ -94,6 +100,7 @@ class Reader:
         log = self.log
         spent = 0
         if self.opening is not None:
+            self.others += 1
             out.append(self.opening)
             spent = len(self.opening)
             self.opening = None
@@ -115,6 +122,7 @@ class Reader:
             self.offset = text.length
             out.append(frame)
             return spent + len(frame)
+        before = len(out)
         while spent < budget:
             if self.seq == log.seq:
                 size = self._read_live(out, max_delta)
@@ -127,6 +135,8 @@ class Reader:
                 self.seq = log.seq  # what was to be read is deleted
             else:
                 break
+        self.others += len(out) - before - self._deltas
+        self._deltas = 0
         return spent
 
     def _read_record(self, out: list[bytes], max_delta: int) -> int:
@@ -211,6 +221,7 @@ class Reader:
         stop = min(stop, text.length, self.offset + max_delta)
         frame = text.delta(self.seq, self.offset, stop)
         self.offset = stop
+        self._deltas += 1
         out.append(frame)
         return len(frame)
 
@@ -218,6 +229,7 @@ class Reader:
         stop = min(stop, self._thought_at + max_delta)
         frame = text.thought_delta(self._thought_at, stop)
         self._thought_at = stop
+        self._deltas += 1
         out.append(frame)
         return len(frame)
 

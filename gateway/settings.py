@@ -72,6 +72,7 @@ _JWT_ISSUER = "The issuer that user tokens must name; without it, any or none."
 _API_KEYS = "A key as NAME=KEY of a service that may act for any user; several are separated by spaces."
 _AUTHENTICATOR = "An own authenticator as MODULE:ATTRIBUTE, instead of these keys and tokens."
 _ANONYMOUS = "Let everybody in who can reach the address, where nothing says who may."
+_CONSOLE_CONTENTS = "Show operators at /console what is said in sessions, not only that something is."
 _QUERY_TOKEN = "Take tokens from ?token= of sockets and event streams, too: proxies may log them."
 _ROOT_PATH = "The path prefix that a reverse proxy puts before ours: /gateway."
 
@@ -131,6 +132,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ()
     authenticator: Annotated[str | None, About(_AUTHENTICATOR, flag="--authenticator")] = None
     allow_anonymous: Annotated[bool, About(_ANONYMOUS, flag="--allow-anonymous")] = False
+    console_contents: Annotated[bool, About(_CONSOLE_CONTENTS, flag="--console-contents")] = False
     allow_query_token: Annotated[bool, About(_QUERY_TOKEN, flag="--allow-query-token")] = False
 
     # ── How long records are kept ──

@@ -40,6 +40,11 @@ _TICK = 0.1
 class Line(Protocol):
     """What the supervisor knows of a connection."""
 
+    @property
+    def lagging(self) -> int:
+        """How many of its sessions have news that it cannot be sent now."""
+        ...
+
     def tick(self, now: float) -> None:
         """The wheel turned; `now` is the loop's time."""
         ...
@@ -355,6 +360,7 @@ class Supervisor:
         answers = [session.answer for session in self._busy if session.answer is not None]
         return {
             "connections": len(self.lines),
+            "readers_lagging": sum(line.lagging for line in self.lines.values()),
             "sessions_live": len(sessions),
             "turns_running": len(answers),
             "turns_waiting": sum(len(session.state.waiting) for session in sessions),

@@ -31,6 +31,8 @@ logger = structlog.get_logger("gateway.turn")
 
 _BREATHE = 64
 """After so many pieces an agent that never waits lets the others run."""
+_COUNTED = 32
+"""So many pieces are counted at once, and of their gaps one is timed: it is the path of every token."""
 
 
 class Owner(Protocol):
@@ -53,6 +55,7 @@ class Answer:
     """The running turn's agent at work."""
 
     __slots__ = (
+        "_counted",
         "_first_at",
         "_input_tokens",
         "_log",
@@ -65,6 +68,8 @@ class Answer:
         "_started_at",
         "_state",
         "_task",
+        "_timed",
+        "_timed_from",
         "_tool_bytes",
         "cleaned",
         "gone",
@@ -99,6 +104,9 @@ class Answer:
         self._task: asyncio.Task[None] | None = None
         self._started_at: float | None = None
         self._first_at: float | None = None
+        self._counted = 0
+        self._timed = False
+        self._timed_from = 0.0
         self._progress = 0
         self._progress_at = 0.0
         self._tool_bytes = 0
@@ -151,8 +159,10 @@ class Answer:
                                 await self._save_soon()
                         else:
                             await self._take(piece)
-                        if pieces % _BREATHE == 0:
-                            await asyncio.sleep(0)
+                        if pieces % _COUNTED == 0:
+                            if pieces % _BREATHE == 0:
+                                await asyncio.sleep(0)
+                            self._count(pieces)
                 except AgentError as error:
                     self._fail(error)  # now: closing the agent may take its time, or raise something else
             if not self.over:
@@ -171,7 +181,7 @@ class Answer:
             logger.exception("agent failed", turn_id=self.turn_id, **_whose(self._log))
             self._fail(AgentError(f"The agent failed ({type(error).__name__})."))
         finally:
-            self._runtime.metrics.deltas += pieces
+            self._count(pieces)
             self._task = None
             if self.cleaned is not None:
                 self.cleaned.set()
@@ -187,6 +197,23 @@ class Answer:
         self._state = encode(turn.state)
         self._started_at = self._progress_at = asyncio.get_running_loop().time()
 
+    def _count(self, pieces: int) -> None:
+        """So many pieces came until now; how long the next one takes is timed."""
+        metrics, new = self._runtime.metrics, pieces - self._counted
+        self._counted = pieces
+        metrics.deltas += new
+        metrics.deltas_offered += new * len(self._log.readers)
+        self._timed_from, self._timed = asyncio.get_running_loop().time(), False
+
+    def _time(self) -> None:
+        """A piece came that is timed: the first one, the one after it, and the one after each count."""
+        now = asyncio.get_running_loop().time()
+        if self._first_at is None:
+            self._first_at = self._timed_from = now
+        else:
+            self._runtime.metrics.gap.observe(now - self._timed_from)
+            self._timed = True
+
     def _extend(self, piece: str) -> bool:
         """Add a piece of text; true if so much is unsaved that the store should hear of it."""
         text, settings = self.text, self._runtime.settings
@@ -196,8 +223,8 @@ class Answer:
                 f"The answer has more than {settings.max_text_chars:,} characters.", "answer_too_large"
             )
         self._log.extend(piece)
-        if self._first_at is None:
-            self._first_at = asyncio.get_running_loop().time()
+        if not self._timed:
+            self._time()
         return text.unsaved_bytes >= settings.save_bytes
 
     async def _save_soon(self) -> None:
@@ -210,8 +237,8 @@ class Answer:
     async def _take(self, piece: Piece) -> None:
         """A piece that is not plain text."""
         text, now = self.text, self._runtime.now
-        if self._first_at is None:
-            self._first_at = asyncio.get_running_loop().time()
+        if not self._timed:
+            self._time()
         match piece:
             case Thought():
                 if text.thought is None:

@@ -98,9 +98,13 @@ class Writer:
 
     def control(self, frame: frames.ServerFrame) -> None:
         """Send this before anything of the sessions."""
+        if not self.stopped:
+            self.say(codec.encode(frame))
+
+    def say(self, data: bytes) -> None:
+        """`control`, of what is encoded already or is no frame of the protocol."""
         if self.stopped:
             return
-        data = codec.encode(frame)
         if self._control is None:
             self._control = deque()
         self._control.append(data)
@@ -151,6 +155,11 @@ class Writer:
         self._control = self._ready = None
         self._control_bytes = 0
         self.make_room()
+
+    @property
+    def lagging(self) -> int:
+        """How many sessions have news for a line that does not take them."""
+        return len(self._ready) if self.congested and self._ready is not None else 0
 
     def tick(self, now: float, heartbeat: float) -> bool:
         """The wheel turned. Sends a sign of life if nothing was sent for `heartbeat` seconds, and answers
@@ -245,6 +254,9 @@ class Writer:
                 continue
             spent = attachment.read(out, attachment.deficit, max_delta)
             size += spent
+            if attachment.others:
+                self._runtime.metrics.others_sent += attachment.others
+                attachment.others = 0
             attachment.deficit -= spent
             if attachment.round is not None and attachment.opening is None:
                 self._opened(attachment)
@@ -259,6 +271,7 @@ class Writer:
                 attachment.deficit = 0
                 if attachment.log.kept is not None:
                     attachment.log.release()
+        self._runtime.metrics.bytes_sent += size
         return out
 
     def _fill_control(self, out: list[bytes], room: int) -> int:
@@ -271,8 +284,10 @@ class Writer:
         if not control:
             self._control = None  # every line was greeted once, and few are told anything again soon
         self._control_bytes -= size
-        if size and not self.full:
-            self.make_room()
+        if size:
+            self._runtime.metrics.others_sent += len(out)
+            if not self.full:
+                self.make_room()
         return size
 
     def _opened(self, attachment: Attachment) -> None:

@@ -25,8 +25,8 @@ LAYERS = (
     ("gateway.endpoints.*", "gateway.client", "gateway.chat_terminal", "gateway.cork"),
     ("gateway.adk_reply",),
     ("gateway.potpie", "gateway.reply", "gateway.openapi", "gateway.docs"),
-    ("gateway.stream", "gateway.described", "gateway.forms", "gateway.client_session"),
-    ("gateway.connection", "gateway.http", "gateway.client_turn"),
+    ("gateway.stream", "gateway.described", "gateway.forms", "gateway.client_session", "gateway.console"),
+    ("gateway.connection", "gateway.http", "gateway.client_turn", "gateway.search", "gateway.figures"),
     ("gateway.api",),
     ("gateway.supervisor", "gateway.writer", "gateway.client_line"),
     ("gateway.attachment", "gateway.saver", "gateway.client_feed"),
@@ -55,7 +55,7 @@ LAYERS = (
         "gateway.upstream",
         "gateway.keys",
     ),
-    ("gateway.stores.sqlite_file", "gateway.lines"),
+    ("gateway.stores.sqlite_file", "gateway.lines", "gateway.web.npm.fetch", "gateway.web.npm.hatch_build"),
     ("gateway", "gateway.agents", "gateway.endpoints", "gateway.stores"),
     ("gateway.interfaces", "gateway.settings", "gateway.logs", "gateway.forwarded"),
     ("gateway.metrics", "gateway.options", "gateway.addresses"),
@@ -63,6 +63,7 @@ LAYERS = (
     ("protocol.potpie_shapes", "protocol.openfang", "protocol.adk_import"),
     ("protocol.potpie_events", "protocol.adk_request"),
     ("protocol.potpie", "protocol.adk"),
+    ("protocol.console",),
     ("protocol.codec", "protocol.session", "protocol.transcript", "protocol.schema", "protocol.native"),
     ("protocol.diagnose", "protocol.view", "protocol.history", "protocol.components", "protocol.saying"),
     ("protocol.frames", "protocol.eliza"),
@@ -115,6 +116,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in ("protocol", "gateway")
     for path in sorted((ROOT / package).rglob("*.py"))
+    if "node_modules" not in path.parts
 }
 
 

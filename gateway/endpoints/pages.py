@@ -1,25 +1,38 @@
-"""The page at `/`, and its script and style: files of `gateway/web`, served as they are."""
+"""The page at `/`, the client library, the widget, the console: files of `gateway/web`, as they are."""
 
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
+from typing import Annotated
 
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http import Api, Endpoint, described, route
+from protocol.errors import Refused
 
 __all__ = ["routes"]
 
 _PAGES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
-    "/chat.js": ("chat.js", "text/javascript"),
-    "/line.js": ("line.js", "text/javascript"),
+    "/wire.js": ("wire.js", "text/javascript"),
+    "/widget.js": ("widget.js", "text/javascript"),
+    "/client.js": ("client.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
+    "/console": ("console.html", "text/html"),
+    "/console.css": ("console.css", "text/css"),
+    "/console.js": ("console.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_FOLDERS = ("client", "widget", "console", "vendor")
+"""Served with all that is in them; `vendor` is empty where nobody fetched third-party scripts."""
+_KINDS = {".js": "text/javascript", ".css": "text/css"}
+FileName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_.-]*$")]
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
@@ -35,8 +48,11 @@ def routes(_: Api) -> list[Route]:
     """`/` and what it needs. Everything in it is addressed relatively, so that it works under any prefix."""
     web = files("gateway") / "web"
     return [
-        route(path, GET=_page(web.joinpath(name).read_bytes(), name, kind))
-        for path, (name, kind) in _PAGES.items()
+        *(
+            route(path, GET=_page(web.joinpath(name).read_bytes(), name, kind))
+            for path, (name, kind) in _PAGES.items()
+        ),
+        *(route(f"/{folder}/{{name}}", GET=_folder(web / folder, folder)) for folder in _FOLDERS),
     ]
 
 
@@ -44,5 +60,26 @@ def _page(body: bytes, name: str, kind: str) -> Endpoint:
     @described(f"The file `{name}` of the page.", answer=str, media=kind, public=True)
     async def page(_: Request) -> Response:
         return Response(body, headers=_HEADERS, media_type=kind)
+
+    return page
+
+
+def _folder(folder: Traversable, title: str) -> Endpoint:
+    found = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
+    held = {file.name: file.read_bytes() for file in found if PurePath(file.name).suffix in _KINDS}
+
+    @described(
+        f"A script or style sheet of `{title}`.",
+        answer=str,
+        media="text/javascript",
+        public=True,
+        errors=("not_found",),
+        path={"name": FileName},
+    )
+    async def page(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in held:
+            raise Refused("not_found", f"There is no such file in {title}.")
+        return Response(held[name], headers=_HEADERS, media_type=_KINDS[PurePath(name).suffix])
 
     return page

@@ -88,11 +88,16 @@ class AgentLine(Line):
 
 
 async def websocket(
-    api: Api, scope: MutableMapping[str, Any], receive: Receive, send: Send, agent: str | None
+    api: Api,
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    agent: str | None,
+    kind: type[Connection] = Connection,
 ) -> None:
-    """Serve one WebSocket, bound to `agent` if that is given. Of the upgrade nothing is kept but what is
-    needed: this frame lives as long as the line."""
-    connection = await _open(api, scope, receive, send, agent)
+    """Serve one WebSocket, bound to `agent` if that is given, as a connection of that `kind`. Of the upgrade
+    nothing is kept but what is needed: this frame lives as long as the line."""
+    connection = await _open(api, scope, receive, send, agent, kind)
     if connection is None:
         return
     try:
@@ -113,7 +118,12 @@ async def websocket(
 
 
 async def _open(
-    api: Api, scope: MutableMapping[str, Any], receive: Receive, send: Send, agent: str | None
+    api: Api,
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    agent: str | None,
+    kind: type[Connection],
 ) -> Connection | None:
     """The connection, greeted; None if it was refused, or went."""
     await receive()  # websocket.connect
@@ -126,6 +136,7 @@ async def _open(
     try:
         identity = await _knock(api, headers, query, agent)
     except Refused as refusal:
+        api.runtime.metrics.refused(refusal.code)
         await _refuse_upgrade(refusal, headers, scope, send)
         return None
     first: frames.Hello | None = None
@@ -137,6 +148,7 @@ async def _open(
             first, identity = await _owed_hello(api, headers, query, receive)
             _check_bound(api, agent, identity)
         except Refused as refusal:
+            api.runtime.metrics.refused(refusal.code)
             await _refuse(line, refusal)
             return None
         except ConnectionError:
@@ -147,8 +159,9 @@ async def _open(
         await send(accept)
     greeting = None if api.authenticator is None else partial(_renewed, api, headers)
     try:
-        connection = Connection(api.supervisor, line, identity, agent=agent, greeting=greeting)
-    except Refused as refusal:  # one connection too many
+        connection = kind(api.supervisor, line, identity, agent=agent, greeting=greeting)
+    except Refused as refusal:  # one connection too many, or none for operators
+        api.runtime.metrics.refused(refusal.code)
         await _refuse(line, refusal)
         return None
     if first is None:

@@ -1,74 +1,84 @@
-// Three conversations over one WebSocket. All text is put in as text, never as markup.
+// The page at `/`: the chat widget with the agents of this gateway, and what goes over its wire.
 
-import { Chat } from "./chat.js";
-import { Line } from "./line.js";
+import { Wire } from "./wire.js";
+import "./widget.js";
 
-const KEY = "trunkline";
-const CHATS = 3;
-const MOST_KEPT = 2_000_000; // characters; browsers give a page about 5 MB
-
-const here = new URL(".", document.baseURI);
-const line = new Line(Object.assign(new URL("ws", here), { protocol: here.protocol.replace("http", "ws") }));
+const KEY = "trunkline page";
+const AGENTS = 3; // as many conversations to begin with
 const byId = (id) => document.getElementById(id);
-let chats = [];
 
-// ── The line ──
+const told = { connecting: "Connecting", waiting: "Waiting to reconnect", closed: "Not connected" };
+const ways = { websocket: "One WebSocket", http: "Event stream over HTTP" };
 
-line.addEventListener("ready", () => {
-  // All of them in one frame, each from where it was; then what nobody acknowledged.
-  line.send({ type: "attach", sessions: chats.map((chat) => chat.target) });
-  chats.forEach((chat) => chat.resend());
-});
-line.addEventListener("frame", ({ frame }) => {
-  chats.find((chat) => chat.session === frame.session_id)?.take(frame);
-});
-line.addEventListener("state", showLine);
-setInterval(showLine, 500);
+/** What one chose to see, kept in this browser. */
+const chosen = {
+  get: () => {
+    try {
+      return JSON.parse(localStorage.getItem(KEY)) ?? {};
+    } catch {
+      return {};
+    }
+  },
+  set: (what) => {
+    try {
+      localStorage.setItem(KEY, JSON.stringify({ ...chosen.get(), ...what }));
+    } catch {
+      // no storage in this browser: chosen until the page goes
+    }
+  },
+};
 
-function showLine() {
-  const { state, words, frames } = line;
-  byId("line").parentElement.dataset.state = state;
-  if (byId("line").textContent !== words) byId("line").textContent = words;
-  byId("count").textContent = `· one WebSocket, ${chats.length} sessions, ${frames.toLocaleString()} frames`;
+async function agents() {
+  const answer = await fetch(new URL("api/agents", document.baseURI));
+  if (answer.ok) return (await answer.json()).slice(0, AGENTS).map(({ name }) => name);
+  throw new Error((await answer.json()).error);
 }
 
-// ── What survives a reload ──
-
-function read(storage) {
-  try {
-    return JSON.parse(storage.getItem(KEY)) ?? [];
-  } catch {
-    return [];
-  }
+function widget(names) {
+  const chat = document.createElement("trunkline-chat");
+  chat.setAttribute("sessions", names.map((name) => `${name}/`).join(","));
+  chat.addEventListener("unread", ({ detail }) => (document.title = detail ? `(${detail}) Trunkline` : "Trunkline"));
+  byId("main").append(chat);
+  return chat;
 }
 
-function keep() {
-  const kept = chats.map((chat) => chat.keep());
-  const names = kept.map(({ agent, session, ended }) => (ended ? { agent } : { agent, session }));
-  // A cursor is worth nothing without what was read up to it: both are this tab's, or neither.
-  const whole = JSON.stringify(kept);
-  sessionStorage.setItem(KEY, whole.length < MOST_KEPT ? whole : JSON.stringify(names));
-  localStorage.setItem(KEY, JSON.stringify(names));
+function showLine({ status, transport }, count) {
+  document.querySelector(".lamp").dataset.state = status;
+  byId("told").textContent = status === "connected" ? `${ways[transport]}, ${count} conversations` : told[status];
 }
 
-addEventListener("pagehide", keep);
+/** A button that is pressed or not, and stays so over a reload. */
+function toggle(button, name, attribute, does) {
+  const set = (on) => {
+    button.setAttribute(attribute, String(on));
+    does(on);
+  };
+  button.addEventListener("click", () => {
+    const on = button.getAttribute(attribute) !== "true";
+    chosen.set({ [name]: on });
+    set(on);
+  });
+  set(Boolean(chosen.get()[name]));
+}
 
-// ── The page ──
+async function start() {
+  const names = await agents();
+  const chat = widget(names);
+  const wire = new Wire(byId("frames"), byId("sum"));
+  const { gateway } = chat;
+  gateway.addEventListener("state", ({ detail }) => showLine(detail, names.length));
+  gateway.addEventListener("frame", ({ detail }) => wire.take(detail));
+  showLine(gateway.state, names.length);
+  toggle(byId("columns"), "columns", "aria-pressed", (on) => chat.setAttribute("layout", on ? "columns" : "tabs"));
+  toggle(byId("open"), "wire", "aria-expanded", (on) => {
+    byId("wire").hidden = !on;
+    wire.shown = on;
+  });
+  toggle(byId("pause"), "paused", "aria-pressed", (on) => (wire.paused = on));
+  byId("clear").addEventListener("click", () => wire.clear());
+}
 
-byId("everyone").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const field = byId("to-everyone");
-  if (!field.value.trim()) return;
-  chats.forEach((chat) => chat.say(field.value));
-  field.value = "";
+start().catch(({ message }) => {
+  const p = Object.assign(document.createElement("p"), { className: "failed", textContent: `This page could not begin: ${message}` });
+  byId("main").replaceChildren(p);
 });
-
-const agents = await fetch(new URL("api/agents", here)).then((answer) => answer.json());
-const names = Array.from({ length: CHATS }, (_, place) => agents[place % agents.length].name);
-const kept = [read(sessionStorage), read(localStorage)].find((list) => list.length === CHATS) ?? [];
-chats = names.map(
-  (agent, place) => new Chat(kept[place]?.agent === agent ? kept[place] : { agent }, (frame) => line.send(frame)),
-);
-byId("chats").append(...chats.map((chat) => chat.element));
-keep();
-line.open();

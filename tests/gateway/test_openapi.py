@@ -55,8 +55,8 @@ def test_every_route_is_in_it() -> None:
 
 
 def test_every_code_of_the_table_is_in_it() -> None:
-    # Not found and not allowed are answers of paths and methods that are in no document.
-    assert set().union(*map(codes, OPERATIONS.values())) == TABLE.keys() - {"not_found", "method_not_allowed"}
+    # Not allowed is an answer of methods that are in no document.
+    assert set().union(*map(codes, OPERATIONS.values())) == TABLE.keys() - {"method_not_allowed"}
 
 
 @of_each

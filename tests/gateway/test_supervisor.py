@@ -157,7 +157,7 @@ async def test_the_metrics_say_what_is_the_case() -> None:
         await client.until(lambda frame: isinstance(frame, frames.TextDelta))
         assert g.gauges() == {
             "connections": 1, "sessions_live": 1, "turns_running": 1, "turns_waiting": 1,
-            "unsaved_text_bytes": 5, "agent_threads_hung": 3,
+            "unsaved_text_bytes": 5, "agent_threads_hung": 3, "readers_lagging": 0,
         }  # fmt: skip
 
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
+
+WEB = Path(str(files("gateway") / "web"))
+SCRIPTS = sorted(
+    str(path.relative_to(WEB))
+    for folder in (WEB, WEB / "client", WEB / "widget", WEB / "console")
+    for path in folder.glob("*.js")
+)
+IMPORTS = re.compile(r"""(?:from|import)\s+"(\./[^"]+|\.\./[^"]+)";""")
+KINDS = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 
 class Page(HTMLParser):
@@ -27,20 +40,42 @@ class Page(HTMLParser):
             self.inline.append(tag)
 
 
-async def test_the_page_and_all_it_refers_to_are_there(in_memory: Any) -> None:
+@pytest.mark.parametrize("page", ["/"])
+async def test_the_page_and_all_it_refers_to_are_there(in_memory: Any, page: str) -> None:
     async with in_memory() as rig:
-        response = await rig.http.get("/")
+        response = await rig.http.get(page)
         assert response.headers["content-type"] == "text/html; charset=utf-8"
         assert response.headers["cache-control"] == "no-cache"
-        refers = set(Page(response.text).refers)
-        kinds = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+        refers, seen = set(Page(response.text).refers), set[str]()
         while refers:
             name = refers.pop()
+            seen.add(name)
             file = await rig.http.get(f"/{name}")
             assert file.status_code == 200, name
-            assert file.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+            assert file.headers["content-type"].startswith(KINDS[name.rpartition(".")[2]])
             assert file.headers["x-content-type-options"] == "nosniff"
-            refers |= set(re.findall(r'from "\./([^"]+)"', file.text))
+            found = IMPORTS.findall(file.text) if name.endswith(".js") else []
+            refers |= {normpath(join(dirname(name), other)) for other in found} - seen
+        assert {"page.js", "widget.js", "client.js", "widget/markdown.js"} <= seen
+
+
+async def test_the_widget_has_its_style_sheet_beside_it(in_memory: Any) -> None:
+    async with in_memory() as rig:
+        assert '"widget/widget.css"' in (await rig.http.get("/widget.js")).text
+        sheet = await rig.http.get("/widget/widget.css")
+        assert sheet.headers["content-type"].startswith("text/css")
+        assert "url(" not in sheet.text, "it fetches nothing"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/widget/no.js", "/vendor/no.js", "/widget/..%2Fpage.js", "/vendor/smd.license.txt", "/npm/fetch.py"],
+)
+async def test_nothing_else_of_the_folder_is_served(in_memory: Any, path: str) -> None:
+    async with in_memory() as rig:
+        response = await rig.http.get(path)
+        assert response.status_code == 404
+        assert response.json()["code"] == "not_found"
 
 
 async def test_nothing_on_it_is_inline_or_from_elsewhere(in_memory: Any) -> None:
@@ -55,11 +90,10 @@ async def test_nothing_on_it_is_inline_or_from_elsewhere(in_memory: Any) -> None
             assert not name.startswith(("/", "http")), "it must work under a prefix"
 
 
-async def test_it_puts_text_in_as_text(in_memory: Any) -> None:
-    async with in_memory() as rig:
-        for name in ("page.js", "chat.js", "line.js"):
-            script = (await rig.http.get(f"/{name}")).text
-            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_it_puts_text_in_as_text(name: str) -> None:
+    unsafe = r"innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe|document\.write|\beval\(|new Function"
+    assert not re.search(unsafe, (WEB / name).read_text())
 
 
 async def test_it_works_under_a_prefix(served: Any) -> None:

@@ -1,0 +1,14 @@
+// Frames as bytes: what the gateway counts.
+
+const encoder = new TextEncoder();
+
+/** How many bytes a frame has on the wire. */
+export const bytesOf = (frame) => encoder.encode(JSON.stringify(frame)).length;
+
+/** Frames that attach these: as few as possible, none with more than `limit` bytes that could be cut. */
+export function attachFrames(targets, limit) {
+  const frame = { type: "attach", sessions: targets, ref: "attach" };
+  if (targets.length < 2 || bytesOf(frame) <= limit) return [frame];
+  const half = targets.length >> 1;
+  return [...attachFrames(targets.slice(0, half), limit), ...attachFrames(targets.slice(half), limit)];
+}

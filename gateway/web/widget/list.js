@@ -1,0 +1,147 @@
+// The messages of one conversation: painted once per picture, kept at the end while one reads there.
+
+import { el, put } from "./dom.js";
+import { AgentView, UserView, over } from "./message.js";
+
+const BUDGET_MS = 8; // of a picture's 16
+const AT_END = 48; // pixels from the end that still count as there
+const NEAR_TOP = 300;
+
+/** Events: "top" when earlier messages should be there soon, "seen" when the end is reached or left. */
+export class MessageList extends EventTarget {
+  #views = new Map();
+  #stale = new Set();
+  #does;
+  #words;
+  #agent;
+  #session;
+  #mark;
+  #unread = null;
+  #following = true;
+  #frame = 0;
+
+  /** `does`: what the buttons of messages do, `{ edit, resend, cancel, again }`. */
+  constructor(session, agent, words, does) {
+    super();
+    [this.#session, this.#agent, this.#words, this.#does] = [session, agent, words, does];
+    this.#mark = el("div", { class: "mark", part: "unread-mark", role: "separator" }, words.unreadMark);
+    this.list = el("div", { class: "messages" });
+    this.earlier = el("p", { class: "earlier", hidden: true });
+    this.waiting = el("p", { class: "waiting", part: "typing", hidden: true }, el("span", { class: "dots" }), el("span", { class: "unseen" }));
+    // What is read out is said elsewhere, in sentences: here it would be tokens.
+    this.node = el(
+      "div",
+      { class: "log", part: "log", role: "log", "aria-label": words.messages(agent), "aria-live": "off", tabindex: "0", onscroll: () => this.#scrolled() },
+      this.earlier,
+      this.list,
+      this.waiting,
+    );
+    new ResizeObserver(() => this.#following && this.toEnd()).observe(this.node);
+  }
+
+  /** Does one read at the end? */
+  get following() {
+    return this.#following;
+  }
+
+  /** Something about this message changed, or about all of them. */
+  touch(message = null) {
+    if (message === null) this.#session.messages.forEach((each) => this.#stale.add(each));
+    else this.#stale.add(message);
+    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#paint());
+  }
+
+  toEnd() {
+    this.node.scrollTop = this.node.scrollHeight;
+    this.#follow(true);
+  }
+
+  /** Marks where what was not seen begins; null takes the mark away. */
+  markFrom(message) {
+    this.#unread = message;
+    this.touch(message ?? undefined);
+  }
+
+  /** Where the view of a message stands, for the keyboard. */
+  nodeOf(message) {
+    return this.#views.get(message)?.node;
+  }
+
+  #paint() {
+    this.#frame = 0;
+    const until = performance.now() + BUDGET_MS;
+    const late = () => performance.now() > until;
+    const fromEnd = this.node.scrollHeight - this.node.scrollTop;
+    const first = this.list.firstChild;
+    this.#arrange();
+    for (const message of this.#stale) {
+      const view = this.#views.get(message);
+      if (!view || view.paint(this.#standing(message), late)) this.#stale.delete(message);
+      if (late()) break;
+    }
+    this.#wait();
+    if (this.#following) this.toEnd();
+    else if (first && this.list.firstChild !== first && first.isConnected) this.node.scrollTop = this.node.scrollHeight - fromEnd;
+    if (this.#stale.size > 0) this.#frame = requestAnimationFrame(() => this.#paint());
+  }
+
+  #arrange() {
+    const { messages } = this.#session;
+    const nodes = messages.flatMap((message) => {
+      const { node } = this.#view(message);
+      return message === this.#unread ? [this.#mark, node] : [node];
+    });
+    arrange(this.list, nodes);
+    if (this.#views.size === messages.length) return;
+    const there = new Set(messages);
+    for (const message of this.#views.keys()) if (!there.has(message)) this.#views.delete(message);
+  }
+
+  #view(message) {
+    let view = this.#views.get(message);
+    if (view) return view;
+    view = message.role === "user" ? new UserView(message, this.#words, this.#does) : new AgentView(message, this.#words, this.#does, this.#agent);
+    this.#views.set(message, view);
+    this.#stale.add(message);
+    return view;
+  }
+
+  #standing({ turnId }) {
+    const { messages, state } = this.#session;
+    const ofTurn = messages.filter((message) => message.turnId === turnId);
+    return { ended: Boolean(state.ended), last: ofTurn.at(-1) === messages.at(-1), answered: ofTurn.some((message) => message.role === "agent" && over(message)) };
+  }
+
+  #wait() {
+    const { messages, state } = this.#session;
+    const answer = messages.findLast(({ role, status }) => role === "agent" && status === "running");
+    const agent = state.status === "running" && !answer?.content;
+    this.waiting.hidden = !agent && !state.typing;
+    if (this.waiting.hidden) return;
+    put(this.waiting.lastChild, agent ? this.#words.typing(this.#agent) : this.#words.typingElsewhere);
+    this.waiting.classList.toggle("elsewhere", !agent);
+  }
+
+  #follow(following) {
+    if (this.#following === following) return;
+    this.#following = following;
+    this.dispatchEvent(new Event("seen"));
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.node;
+    this.#follow(scrollHeight - scrollTop - clientHeight < AT_END);
+    if (scrollTop < NEAR_TOP) this.dispatchEvent(new Event("top"));
+  }
+}
+
+/** Makes `nodes` the children of `parent`; those that stay in order are not moved. */
+function arrange(parent, nodes) {
+  const wanted = new Set(nodes);
+  for (const node of [...parent.childNodes]) if (!wanted.has(node)) node.remove();
+  let place = parent.firstChild;
+  for (const node of nodes) {
+    if (node === place) place = place.nextSibling;
+    else parent.insertBefore(node, place);
+  }
+}

@@ -1,0 +1,230 @@
+// One conversation: its messages, what is to be known of it, and where one writes.
+
+import { Composer } from "./composer.js";
+import { action, el, put } from "./dom.js";
+import { MessageList } from "./list.js";
+import { over } from "./message.js";
+import { Speech } from "./speech.js";
+
+const SPEAK_EVERY_MS = 400;
+const PAGE = 50;
+const TICK_MS = 15_000; // how often "ends in … min" is counted anew
+
+/** Events: "state" when what a tab shows of it changed, "restart" when one asks for a conversation anew. */
+export class Panel extends EventTarget {
+  unread = 0;
+  #session;
+  #words;
+  #options;
+  #list;
+  #composer;
+  #speech = new Speech();
+  #notice = el("div", { class: "notice", part: "notice", role: "status", hidden: true });
+  #name = el("h3");
+  #jump;
+  #shown = false;
+  #heard = new WeakSet();
+  #speaking = 0;
+  #loading = false;
+  #reopened = false;
+  #tick = 0;
+  #until = new AbortController();
+
+  /** `options`: `{ agent, onBusy, words, own }`; `own`: it can be begun anew at any time. */
+  constructor(session, options) {
+    super();
+    const { words, agent } = options;
+    [this.#session, this.#words, this.#options] = [session, words, options];
+    const edit = (message) => this.#composer.edit(message);
+    const again = ({ turnId }) => this.#again(turnId);
+    this.#list = new MessageList(session, agent, words, {
+      edit,
+      again,
+      resend: (message) => this.#resend(message),
+      cancel: ({ turnId }) => session.cancel(turnId),
+    });
+    this.#composer = new Composer(agent, words, {
+      send: (text, replaces) => this.#send(text, { replaces }),
+      stop: () => session.cancel(),
+      typing: (on) => session.typing(on),
+      editLast: () => this.#editLast(),
+    });
+    this.#jump = el("button", { type: "button", class: "jump", part: "jump", hidden: true, onclick: () => this.#list.toEnd() });
+    this.node = el(
+      "section",
+      { class: "panel", part: "panel" },
+      this.#head(),
+      this.#list.node,
+      el("div", { class: "over" }, this.#jump),
+      this.#notice,
+      this.#composer.node,
+      this.#speech.node,
+    );
+    put(this.#name, agent);
+    this.#listen();
+    session.messages.forEach((message) => this.#heard.add(message));
+    this.#list.touch();
+    this.#show();
+  }
+
+  /** Shown where several stand side by side; elsewhere the tab says it. */
+  #head() {
+    const fresh = () => this.dispatchEvent(new Event("restart"));
+    const anew = this.#options.own ? [action("new", this.#words.fresh, fresh, "new")] : [];
+    return el("header", { class: "name" }, this.#name, ...anew);
+  }
+
+  get session() {
+    return this.#session;
+  }
+
+  get running() {
+    return this.#session.state.status === "running";
+  }
+
+  /** Is it what one looks at? */
+  set shown(shown) {
+    this.#shown = shown;
+    if (shown) this.#see();
+    if (shown && this.#list.following) this.#list.toEnd();
+  }
+
+  /** It ended, and is to go on under its name: the next message makes it anew. */
+  reopen() {
+    this.#reopened = true;
+    this.#show();
+    this.focus();
+  }
+
+  focus() {
+    this.#composer.field.focus();
+  }
+
+  close() {
+    this.#until.abort();
+    clearInterval(this.#tick);
+    clearTimeout(this.#speaking);
+  }
+
+  // ── What one does ──
+
+  #send(text, { replaces, turnId } = {}) {
+    this.#list.markFrom(null);
+    this.#list.toEnd();
+    const turn = this.#session.send(text, { onBusy: this.#options.onBusy, replaces, turnId });
+    turn.then?.(undefined, () => {}); // how it ended stands in the messages
+  }
+
+  #again(turnId) {
+    const said = this.#session.messages.find((message) => message.turnId === turnId && message.role === "user");
+    if (said) this.#send(said.content, { replaces: turnId });
+  }
+
+  #resend({ turnId, content, replaces }) {
+    // A refused message does not use up its turn.
+    this.#send(content, { turnId, replaces });
+  }
+
+  #editLast() {
+    const { messages } = this.#session;
+    const answered = messages.filter((message) => message.role === "agent" && over(message));
+    const ended = new Set(answered.map(({ turnId }) => turnId));
+    const last = messages.findLast(({ role, turnId }) => role === "user" && ended.has(turnId));
+    if (last) this.#composer.edit(last);
+  }
+
+  // ── What comes ──
+
+  #listen() {
+    const { signal } = this.#until;
+    const on = (target, name, what) => target.addEventListener(name, what, { signal });
+    on(this.#session, "change", ({ detail }) => this.#changed(detail?.message ?? null));
+    for (const name of ["expiring", "renewed", "ended"]) on(this.#session, name, () => this.#show());
+    on(this.#list, "seen", () => this.#see());
+    on(this.#list, "top", () => this.#earlier());
+    on(document, "visibilitychange", () => this.#see());
+    this.#tick = setInterval(() => this.#show(), TICK_MS);
+  }
+
+  #changed(message) {
+    this.#list.touch(message);
+    if (message?.role === "agent" && !this.#heard.has(message)) this.#arrived(message);
+    if (message?.role === "agent") this.#speak(message);
+    if (message === null) this.#session.messages.filter(over).forEach((each) => this.#heard.add(each));
+    this.#show();
+  }
+
+  get #seen() {
+    return this.#shown && !document.hidden && this.#list.following;
+  }
+
+  #arrived(message) {
+    this.#heard.add(message);
+    if (this.#seen) return;
+    if (this.unread === 0) this.#list.markFrom(message);
+    this.unread += 1;
+  }
+
+  #see() {
+    if (this.#seen) this.unread = 0;
+    this.#show();
+  }
+
+  #speak(message) {
+    if (!this.#shown || this.#speaking) return;
+    this.#speaking = setTimeout(() => {
+      this.#speaking = 0;
+      this.#speech.follow(message, over(message));
+    }, SPEAK_EVERY_MS);
+  }
+
+  async #earlier() {
+    if (this.#loading || !this.#session.state.hasMore) return;
+    this.#loading = true;
+    put(this.#list.earlier, this.#words.earlier);
+    this.#list.earlier.hidden = false;
+    try {
+      await this.#session.more(PAGE);
+      this.#list.earlier.hidden = true;
+    } catch {
+      put(this.#list.earlier, this.#words.earlierFailed);
+    } finally {
+      this.#loading = false;
+    }
+    this.#list.touch();
+  }
+
+  // ── How it stands ──
+
+  #show() {
+    const { state } = this.#session;
+    this.#composer.running = this.running;
+    if (!state.ended) this.#reopened = false;
+    this.#composer.node.hidden = Boolean(state.ended) && !this.#reopened;
+    this.node.classList.toggle("running", this.running);
+    this.#list.node.setAttribute("aria-busy", String(this.running));
+    this.#list.node.dataset.empty = this.#session.messages.length ? "" : this.#words.empty(this.#options.agent);
+    this.#jump.hidden = this.#list.following;
+    put(this.#jump, this.unread ? this.#words.unread(this.unread) : this.#words.jump);
+    this.#tell(notice(this.#reopened ? { ...state, ended: "" } : state, this.#words));
+    this.dispatchEvent(new Event("state"));
+  }
+
+  #tell({ text, label, does }) {
+    this.#notice.hidden = !text;
+    if (this.#notice.dataset.text === text) return;
+    this.#notice.dataset.text = text;
+    const act = { renew: () => this.#session.renew(), restart: () => this.dispatchEvent(new Event("restart")) }[does];
+    const button = act ? [el("button", { type: "button", class: "choice", part: does, onclick: act }, label)] : [];
+    this.#notice.replaceChildren(el("span", {}, text), ...button);
+  }
+}
+
+/** What is to be known of a conversation, and what one can do about it. */
+function notice({ ended, expiring, expiresAt, error }, words) {
+  if (ended) return { text: words.ended[ended], label: words.restart, does: "restart" };
+  if (error) return { text: error.content, label: "", does: "" };
+  if (!expiring) return { text: "", label: "", does: "" };
+  const minutes = Math.max(0, Math.floor(((expiresAt ?? 0) - Date.now()) / 60_000));
+  return { text: words.expiring(minutes), label: words.renew, does: "renew" };
+}

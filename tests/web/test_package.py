@@ -1,0 +1,42 @@
+"""The client library as it is published: its declaration and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from gateway import __version__
+from protocol.schema import typescript
+
+ROOT = Path(__file__).parent.parent.parent
+WEB = ROOT / "gateway" / "web"
+
+
+def test_its_frames_are_declared_as_the_protocol_has_them() -> None:
+    assert (WEB / "client.d.ts").read_text().endswith("\n" + typescript()), (
+        "client.d.ts ends with what `gateway schema --typescript` prints: put that there again."
+    )
+
+
+def test_all_that_it_exports_is_declared() -> None:
+    (exported,) = re.findall(r"^export \{ (.*) \};", (WEB / "client.js").read_text(), re.MULTILINE)
+    names = {"Gateway", *exported.split(", ")}
+    declared = set(re.findall(r"^export class (\w+)", (WEB / "client.d.ts").read_text(), re.MULTILINE))
+    assert names == declared
+
+
+def test_it_has_the_gateways_version_and_needs_nothing_else() -> None:
+    package = json.loads((WEB / "package.json").read_text())
+    assert package["version"] == __version__
+    assert not {name for name in package if "ependencies" in name}
+
+
+def test_all_that_it_imports_is_in_it() -> None:
+    package = json.loads((WEB / "package.json").read_text())
+    assert {"client.js", "client.d.ts", "client/"} == set(package["files"])
+    for script in (WEB / "client.js", *(WEB / "client").glob("*.js")):
+        for name in re.findall(r'^(?:import|export) .* from "([^"]+)"', script.read_text(), re.MULTILINE):
+            imported = (script.parent / name).resolve()
+            assert imported.exists(), f"{script.name}: {name}"
+            assert imported.is_relative_to(WEB / "client"), f"{script.name}: {name}"
