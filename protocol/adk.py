@@ -236,7 +236,7 @@ def _asked(message: Message, started: Started, seq: int) -> Event:
         event_id(message.turn_id, seq),
         message.turn_id,
         USER,
-        started.created_at,
+        max(message.created_at, started.created_at),
         _set(message.state_delta),
         NodeInfo(),
         Content(parts, USER),

@@ -5,18 +5,22 @@ Every store applies the same rules, each to its own rows; what differs is only w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias, TypeVar
+
+from msgspec.structs import replace
 
 from .records import Message, Record, Response, Terminal
 
-__all__ = ["DAY", "Status", "cut", "new_turns", "outcome", "unsaved", "within"]
+__all__ = ["DAY", "Status", "cut", "new_turns", "outcome", "spaced", "unsaved", "within"]
 
 Item = TypeVar("Item")
 
 Status: TypeAlias = Literal["waiting", "running", "completed", "cancelled", "failed"]
 """Where a turn stands, as the index of turns keeps it."""
 
+MILLISECOND = 0.001001
+"""Seconds; a little more, since times in seconds are no whole milliseconds."""
 DAY = 86_400.0
 """Seconds for which a tombstone and an ended turn's `turn_id` are kept at the least."""
 
@@ -32,6 +36,19 @@ def new_turns(records: Iterable[Record]) -> list[Message]:
     if len({message.turn_id for message in messages}) < len(messages):
         raise ValueError("two messages of one append have the same turn_id")
     return messages
+
+
+def spaced(records: Sequence[Record], last: float) -> tuple[Record, ...]:
+    """The records, of which those that a history shows are a millisecond apart at the least, from each other
+    and from `last`: who pages by milliseconds then loses none. Times are Unix seconds."""
+    apart: list[Record] = []
+    for record in records:
+        if isinstance(record, Message | Terminal):
+            if record.created_at < last + MILLISECOND:
+                record = replace(record, created_at=last + MILLISECOND)
+            last = record.created_at
+        apart.append(record)
+    return tuple(apart)
 
 
 def unsaved(saved: int, offset: int, text: str) -> str:
