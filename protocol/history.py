@@ -39,14 +39,16 @@ def new_turns(records: Iterable[Record]) -> list[Message]:
 
 
 def spaced(records: Sequence[Record], last: float) -> tuple[Record, ...]:
-    """The records, of which those that a history shows are a millisecond apart at the least, from each other
-    and from `last`: who pages by milliseconds then loses none. Times are Unix seconds."""
+    """The records, none of them before the one before it, nor before `last`; those that a history shows are a
+    millisecond later at the least: who pages by milliseconds then loses none. Times are Unix seconds."""
     apart: list[Record] = []
+    said = last
     for record in records:
-        if isinstance(record, Message | Terminal):
-            if record.created_at < last + MILLISECOND:
-                record = replace(record, created_at=last + MILLISECOND)
-            last = record.created_at
+        shown = isinstance(record, Message | Terminal)
+        earliest = max(last, said + MILLISECOND) if shown else last
+        if record.created_at < earliest:
+            record = replace(record, created_at=earliest)
+        last, said = record.created_at, record.created_at if shown else said
         apart.append(record)
     return tuple(apart)
 

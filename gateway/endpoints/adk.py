@@ -39,7 +39,7 @@ from gateway.http import (
 from gateway.interfaces import Info, Key, NoSession, Place, Summary
 from gateway.reply import reply
 from protocol import adk, adk_request, codec, frames
-from protocol.adk_import import imported
+from protocol.adk_import import imported, state_of
 from protocol.diagnose import malformed
 from protocol.errors import Refused
 from protocol.ids import check_session_id
@@ -50,6 +50,8 @@ from protocol.session import Note
 
 __all__ = ["PATHS", "error_response", "routes"]
 
+_DEEPEST = 100
+"""Lists and objects within each other in a body: what is kept of it is copied for every run."""
 PATHS = re.compile(r"(/api)?/(apps(/.*)?|run|run_sse|list-apps|config(/.*)?)/?", re.DOTALL)
 """Where refusals look as here."""
 
@@ -180,8 +182,10 @@ def _new(api: Api, app: str, data: bytes, *, raw: bool) -> tuple[adk_request.New
     body = {} if body is None else body
     spelled = adk_request.camelled(adk_request.wrapped(body) if raw else body)
     new = adk_request.fit(spelled, adk_request.NewSession)
-    past = spelled.get("events") or []
-    return new, imported(past, new.events or [], app, api.runtime.now(), api.runtime.new_id)
+    raw_events, events = spelled.get("events") or [], new.events or []
+    records = imported(raw_events, events, app, api.runtime.now(), api.runtime.new_id)
+    state = {**state_of(events), **(new.state or {})}
+    return msgspec.structs.replace(new, state=state), records
 
 
 @described(query=adk_request.SessionsPage, answer=list[adk.Session], errors=("bad_request",))
@@ -308,9 +312,12 @@ async def _body(api: Api, request: Request) -> Any:
 def _decoded(data: bytes) -> Any:
     """A body's JSON; None if it is empty. Raises `Refused`."""
     try:
-        return msgspec.json.decode(data.decode()) if data else None
+        value = msgspec.json.decode(data.decode()) if data else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refused("bad_request", f"The body is not JSON: {malformed(error)}.") from None
+    if codec.deeper_than(value, _DEEPEST):
+        raise Refused("bad_request", f"The body may be nested {_DEEPEST} deep.")
+    return value
 
 
 # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -122,9 +122,10 @@ def test_the_events_of_two_invocations_are_never_mixed() -> None:
     assert [event["content"]["parts"][0]["text"] for event in events] == ["one", "1", "two", "2"]
 
 
-def test_what_never_started_is_not_shown() -> None:
+def test_what_never_started_is_shown_when_it_is_over() -> None:
     assert told(Message("t", "hi", 1.0)) == []
-    assert told(Message("t", "hi", 1.0), Response("t", "", "cancelled", 2.0)) == []
+    (event,) = told(Message("t", "hi", 1.0), Response("t", "", "cancelled", 2.0))
+    assert (event["author"], event["content"]["parts"]) == ("user", [{"text": "hi"}])
 
 
 def test_a_turn_of_which_only_the_end_is_told_is_shown() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from protocol.adk import KIND, Teller
-from protocol.adk_import import imported
-from protocol.adk_request import NewSession, camelled, fit
+from protocol.adk_import import imported, state_of
+from protocol.adk_request import NewEvent, NewSession, camelled, fit
 from protocol.errors import Refused
 from protocol.history import new_turns
 from protocol.records import Entry, Event, Message, Record, Response, Started, ToolCall, ToolResult
@@ -190,8 +190,6 @@ def test_no_record_is_of_the_future_nor_of_before_time() -> None:
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (said("bot", "x", actions={"stateDelta": {"a": 1}}), "event actions"),
-        (said("bot", "x", actions={"escalate": True}), "event actions"),
         (said("bot", "x", longRunningToolIds=["c"]), "long-running tool IDs"),
         (said("bot", {"functionCall": {"name": "adk_request_input"}}), "ADK protocol function calls"),
         (said("user", {"functionResponse": {"name": "adk_request_credential"}}), "ADK protocol"),
@@ -201,6 +199,18 @@ def test_what_only_adk_itself_may_say_is_refused(event: dict[str, Any], reason: 
     with pytest.raises(Refused, match=f"Session initialization event 1 cannot include {reason}") as refused:
         records_of([said("user", "x"), event])
     assert refused.value.code == "bad_request"
+
+
+def test_what_events_did_comes_back_and_is_the_state() -> None:
+    sent = [
+        said("user", "x", actions={"stateDelta": {"a": 1, "b": 1}}),
+        said("bot", "y", actions={"stateDelta": {"a": 2}, "escalate": True}),
+    ]
+    assert [event["actions"]["stateDelta"] for event in shown(records_of(sent))] == [
+        {"a": 1, "b": 1},
+        {"a": 2},
+    ]
+    assert state_of([fit(event, NewEvent) for event in sent]) == {"a": 2, "b": 1}
 
 
 def test_no_events_are_no_records() -> None:
