@@ -70,7 +70,9 @@ class AdkLog:
             if known is None or known.stands != turn_id:
                 hidden.add(turn_id)
                 continue
-            past = await self.records(known.seq - 1, after)
+            past = await self.records(known.seq - 1, known.seq)
+            if not any(getattr(record, "imported", False) for _, record in past):
+                past += await self.records(known.seq, after)
             earlier += [entry for entry in past if adk.belongs_to(entry.record) == turn_id]
         return earlier, hidden
 
@@ -141,8 +143,9 @@ class AdkTurn:
         """The events up to the record numbered `end`, without those that were answered before. Raises
         `NoSession`."""
         if self._seq == 0 and (known := await self._store.turn(self._key, self._turn_id)) is not None:
-            self._seq = known.seq
+            self._seq = known.seq - 1
         records = await self._log.records(self._seq, end)
         self._seq = max(self._seq, end)
         mine = (entry for entry in records if adk.belongs_to(entry.record) == self._turn_id)
-        return [event for entry in mine if (event := self._teller.tell(entry)) is not None]
+        told = [event for entry in mine if (event := self._teller.tell(entry)) is not None]
+        return [event for event in told if event.author != adk.USER]

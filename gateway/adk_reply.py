@@ -51,23 +51,30 @@ class Run(Reply):
         if self._closed:
             raise ConnectionError
         for frame in frames:
-            body = await self._told(frame)
-            if (body or self.over) and not self._closed:
-                await self._write(body)
+            events = await self._told(frame)
+            over, self.over = self.over, False
+            for event in events[:-1]:
+                await self._write(event)
+            self.over = over
+            if events and not self._closed:
+                await self._write(events[-1])
 
-    async def _told(self, frame: bytes) -> bytes:
+    def unfinished(self) -> bytes:
+        return b"".join(self.failed(Refused("draining", "The gateway stops; the next one answers this.")))
+
+    async def _told(self, frame: bytes) -> list[bytes]:
         if codec.head(frame)[0] == "pong":
             return self.alive()
         told = self.mine(frame)
         if told is None:
-            return b""
+            return []
         try:
             return await self._shown(told)
         except NoSession:
             self.over = True
             return self.failed(Refused("session_not_found", f"Session not found: {self._session_id}"))
 
-    async def _shown(self, told: frames.ServerFrame) -> bytes:
+    async def _shown(self, told: frames.ServerFrame) -> list[bytes]:
         match told:
             case frames.Response(cursor=cursor):
                 events = await self.events(cursor)
@@ -85,19 +92,19 @@ class Run(Reply):
         assert place is not None
         return await until_answered(partial(self._turn.events, place.seq))
 
-    def alive(self) -> bytes:
+    def alive(self) -> list[bytes]:
         """What is written while nothing happens."""
-        return b""
+        return []
 
-    async def happened(self, told: frames.ServerFrame) -> bytes:
+    async def happened(self, told: frames.ServerFrame) -> list[bytes]:
         """What is written of a frame of the turn."""
         raise NotImplementedError
 
-    def ended(self, events: list[Any]) -> bytes:
+    def ended(self, events: list[Any]) -> list[bytes]:
         """What is written when the agent has answered, or was stopped: these are the last events."""
         raise NotImplementedError
 
-    def failed(self, refusal: Refused) -> bytes:
+    def failed(self, refusal: Refused) -> list[bytes]:
         """What is written when it failed."""
         raise NotImplementedError
 
@@ -107,22 +114,19 @@ class Whole(Run):
 
     __slots__ = ()
 
-    def unfinished(self) -> bytes:
-        return self.failed(Refused("draining", "The gateway stops; the next one answers this."))
+    async def happened(self, told: frames.ServerFrame) -> list[bytes]:  # noqa: ARG002
+        return []
 
-    async def happened(self, told: frames.ServerFrame) -> bytes:  # noqa: ARG002
-        return b""
-
-    def ended(self, events: list[Any]) -> bytes:
+    def ended(self, events: list[Any]) -> list[bytes]:
         return self._all(json_response(events))
 
-    def failed(self, refusal: Refused) -> bytes:
+    def failed(self, refusal: Refused) -> list[bytes]:
         return self._all(self._respond(refusal))
 
-    def _all(self, answer: Response) -> bytes:
+    def _all(self, answer: Response) -> list[bytes]:
         self.over = True
         self._status, self._headers = answer.status_code, answer.raw_headers
-        return bytes(answer.body)
+        return [bytes(answer.body)]
 
 
 class Streamed(Run):
@@ -136,27 +140,27 @@ class Streamed(Run):
         self._pieces = pieces
         self._now = now
 
-    def alive(self) -> bytes:
-        return COMMENT
+    def alive(self) -> list[bytes]:
+        return [COMMENT]
 
-    async def happened(self, told: frames.ServerFrame) -> bytes:
+    async def happened(self, told: frames.ServerFrame) -> list[bytes]:
         match told:
             case frames.Ok():
-                return COMMENT  # it was accepted: let the client have the headers
+                return [COMMENT]  # it was accepted: let the client have the headers
             case frames.TextDelta(content=text) if self._pieces:
-                return self._piece(text)
+                return [self._piece(text)]
             case frames.ThoughtDelta(content=text) if self._pieces:
-                return self._piece(text, thought=True)
+                return [self._piece(text, thought=True)]
             case frames.ToolCall(cursor=cursor) | frames.ToolResult(cursor=cursor):
                 return self.ended(await self.events(cursor))
             case _:
-                return b""
+                return []
 
-    def ended(self, events: list[Any]) -> bytes:
-        return b"".join(map(_data, events))
+    def ended(self, events: list[Any]) -> list[bytes]:
+        return [_data(event) for event in events]
 
-    def failed(self, refusal: Refused) -> bytes:
-        return _data({"error": refusal.content})
+    def failed(self, refusal: Refused) -> list[bytes]:
+        return [_data({"error": refusal.content})]
 
     def _piece(self, text: str, *, thought: bool = False) -> bytes:
         # One id for all pieces: the event that has all of the text takes their place.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from time import time
 from typing import Protocol, runtime_checkable
 
+from protocol.lifetime import Terms, tiers
+
 from .interfaces import AgentError, StoreError
 from .load import BadSpec, load_agents
 from .parts import CannotStart, load_door, load_store, say_bad_spec
@@ -31,7 +33,7 @@ async def check(
     say("")
     door_is_well = await _check_door(settings, say)
     store_is_well = await _check_store(settings, say)
-    return await _check_agents(settings, say) and store_is_well and door_is_well
+    return await _check_agents(settings, environ, say) and store_is_well and door_is_well
 
 
 _VARIABLES = {option.variable for option in OPTIONS.values()} | {"GATEWAY_TOKEN"}
@@ -80,13 +82,24 @@ _SURVIVES = {
 }
 
 
-async def _check_agents(settings: Settings, say: Callable[[str], None]) -> bool:
+async def _check_agents(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> bool:
     try:
         agents = load_agents(settings.agents)
     except BadSpec as error:
         say(say_bad_spec(error))
         return False
+    lifetimes = tiers(environ, agents)
+    for name in agents:
+        say(f"sessions with {name} live {_life(lifetimes.terms(name, None))}")
     return all([await _check_part(f"agent {name}", agent, say) for name, agent in agents.items()])
+
+
+def _life(terms: Terms | None) -> str:
+    """How long, if nobody says otherwise."""
+    if terms is None:
+        return "for ever"
+    since = "their last activity" if terms.auto_renew else "their beginning"
+    return f"{terms.timeout_minutes:g} min from {since}, {terms.max_duration_minutes:g} min at the most"
 
 
 @runtime_checkable

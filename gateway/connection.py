@@ -425,7 +425,7 @@ class Connection:
                 attachment.leave()
                 raise ConnectionError
         if replaced is not None:
-            if replaced.log.ended is not None and not replaced.told_end:
+            if replaced.log.ended is not None and replaced.opening is None and not replaced.told_end:
                 self.put(codec.decode_server_frame(replaced.log.ending))
             self._drop(replaced)
         self._attachments[key.session_id] = attachment

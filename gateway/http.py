@@ -85,6 +85,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Types of the answer where it may come in several media."""
     also: Mapping[int, Any] = {}
     """Types of the answer under other statuses, that are no errors."""
+    also_media: str = "application/json"
     errors: tuple[str, ...] = ()
     """Codes of its own: those that every endpoint of its kind may answer are known."""
     public: bool = False

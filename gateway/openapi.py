@@ -173,7 +173,7 @@ def _responses(one: Described, kinds: _Kinds) -> Json:
     for media, answer in told.other_media.items():
         responses[str(told.status)]["content"][media] = {"schema": kinds.sent(answer)}
     for status, answer in told.also.items():
-        responses[str(status)] = _response("Or this.", told.media, kinds.sent(answer))
+        responses[str(status)] = _response("Or this.", told.also_media, kinds.sent(answer))
     by_status: dict[int, list[str]] = {}
     for code in one.codes:
         by_status.setdefault(TABLE[code].status, []).append(code)

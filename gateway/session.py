@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from protocol import codec, lifetime, records
 from protocol.errors import Refused
+from protocol.history import spaced
 from protocol.lifetime import Configure, Life, Renew, Tend
 from protocol.records import Record, Terminal, ToolCall, ToolResult
 from protocol.session import (
@@ -87,6 +88,7 @@ class Session(Actor):
         "_keeper",
         "_news",
         "_request_ids",
+        "_said_at",
         "_watching",
         "_writing",
         "answer",
@@ -115,6 +117,8 @@ class Session(Actor):
         self._request_ids: dict[str, str] | None = None
         self._watching = False
         self._writing = False
+        self._said_at = 0.0
+        """When something was last said, Unix seconds."""
         self._news: asyncio.Event | None = None
         """Set by the store's next word; made by whoever waits for that."""
 
@@ -220,11 +224,12 @@ class Session(Actor):
         is unknown is repeated until it is known; who asked is told at once, and nothing else is decided
         meanwhile."""
         runtime, text, head, answer = self._runtime, self.log.text, self.head, self.answer
+        appended = spaced(decision.records, self._said_at)
         assert head is not None
         assert self.info is not None
         info, scopes = beside(
             self.info,
-            decision.records,
+            appended,
             runtime.now(),
             delta=item.ask.state_delta if isinstance(item.ask, Note) else None,
             gone=() if answer is None else answer.gone,
@@ -240,7 +245,7 @@ class Session(Actor):
             while True:
                 try:
                     new_head = await runtime.store.append(
-                        self.key, head, tag, decision.records, text=unsaved, info=info, scopes=scopes
+                        self.key, head, tag, appended, text=unsaved, info=info, scopes=scopes
                     )
                     break
                 except Unavailable:
@@ -254,8 +259,8 @@ class Session(Actor):
             self._writing = False
         if text is not None and unsaved is not None:
             text.mark_saved(unsaved[0] + len(unsaved[1]))
-        self._take_over(new_head, decision.records)
-        self._start_appended(decision.records, item)
+        self._take_over(new_head, appended)
+        self._start_appended(appended, item)
         if info is not None:
             self._know(info)
         # Woken last: an agent that answers at once is then heard in the very write that tells of its turn.
@@ -274,6 +279,8 @@ class Session(Actor):
         before any reader is woken: a client may answer a turn's end the moment it sees it."""
         for record in appended:
             self.state = evolve(self.state, record)
+            if isinstance(record, records.Message | Terminal):
+                self._said_at = max(self._said_at, record.created_at)
         self.head = head
         tail_bytes = self._runtime.settings.tail_bytes
         for record in appended:
@@ -365,6 +372,7 @@ class Session(Actor):
             log = self.log = Log(self.key.session_id, self.key.agent)
         self.head = loaded.head
         self._know(loaded.info)
+        self._said_at = loaded.info.updated_at if loaded.head.seq else 0.0
         self.state = fold(loaded.entries, loaded.head.seq)
         log.start(loaded.head.epoch, loaded.head.seq)
         running = self.state.running

@@ -17,7 +17,7 @@ import structlog
 from protocol import records
 from protocol.codec import encode
 from protocol.errors import TABLE
-from protocol.scopes import changes
+from protocol.scopes import changes, merged, split
 
 from . import interfaces
 from .interfaces import Agent, AgentError, Note, Piece, Thought, Unavailable, Usage
@@ -301,7 +301,8 @@ class Answer:
             return
         before, after = msgspec.json.decode(self._state), msgspec.json.decode(state)
         self.gone = before.keys() - after.keys()
-        self._end(self._response("completed", changes(before, after)))
+        kept = merged(*split(changes(before, after)))  # the record, too, is without what is never kept
+        self._end(self._response("completed", kept or None))
 
     def cancel(self) -> None:
         """Somebody asked to stop it: it ends as cancelled with the text so far, at once."""

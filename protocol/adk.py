@@ -154,8 +154,8 @@ def partial(event: str, turn_id: str, agent: str, piece: str, now: float, *, tho
 
 class Teller:
     """Shows the records of one session as events, in the order of the log; a user's message when its turn
-    starts, so that the events of two invocations are never mixed. A turn of which only later records are told
-    must have started."""
+    starts (or ends without having started), so that the events of two invocations are never mixed. A turn of
+    which only later records are told must have started."""
 
     def __init__(self, agent: str) -> None:
         self._agent = agent
@@ -175,7 +175,7 @@ class Teller:
         asked = self._silent.get(record.turn_id)
         if asked is None:
             return self._said(record, seq)
-        if isinstance(record, Started) and not asked.imported:
+        if isinstance(record, Started | Response | Failed) and not asked.imported:
             return _asked(self._silent.pop(record.turn_id), record, seq)
         return None
 
@@ -229,14 +229,14 @@ def _as_kept(record: records.Event, seq: int) -> dict[str, Any] | None:
     return {**record.body["event"], "id": id_of(Entry(seq, record))}
 
 
-def _asked(message: Message, started: Started, seq: int) -> Event:
+def _asked(message: Message, started: Started | Response | Failed, seq: int) -> Event:
     """What the user says."""
     parts = [{"text": message.content}] if message.parts is None else message.parts
     return Event(
         event_id(message.turn_id, seq),
         message.turn_id,
         USER,
-        started.created_at,
+        max(message.created_at, started.created_at),
         _set(message.state_delta),
         NodeInfo(),
         Content(parts, USER),

@@ -17,7 +17,7 @@ from .errors import Refused
 from .ids import check_turn_id
 from .records import Event, Message, Record, Response, Started, ToolCall, ToolResult
 
-__all__ = ["imported"]
+__all__ = ["imported", "state_of"]
 
 _PARAGRAPH = "\n\n"
 """Between what an agent says in several events of one turn."""
@@ -44,12 +44,20 @@ def imported(
     return history.records
 
 
+def state_of(events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The state that these events have set, one after the other."""
+    state: dict[str, Any] = {}
+    for event in events:
+        delta = (event.actions or {}).get("stateDelta")
+        if isinstance(delta, dict) and not event.partial:
+            state |= delta
+    return state
+
+
 def _refusal(event: NewEvent) -> str | None:
     """What the event holds that no client may say."""
     if event.long_running_tool_ids:
         return "long-running tool IDs"
-    if any((event.actions or {}).values()):
-        return "event actions"
     parts = _parts(event)
     names = {call.name for part in parts if (call := part.function_call or part.function_response)}
     return "ADK protocol function calls" if names & _RESERVED else None

@@ -102,7 +102,7 @@ class NewEvent(Struct, frozen=True, rename="camel"):
     author: str | None = None
     timestamp: Annotated[float | None, Meta(description="Unix seconds.")] = None
     content: Said | None = None
-    actions: Annotated[dict[str, Any] | None, Meta(description="None of them may say anything.")] = None
+    actions: Annotated[dict[str, Any] | None, Meta(description="What it did: `stateDelta` is set.")] = None
     node_info: NodeInfo | None = None
     partial: Annotated[bool | None, Meta(description="true: it is left out.")] = None
     interrupted: bool | None = None

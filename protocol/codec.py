@@ -28,6 +28,7 @@ __all__ = [
     "decode_batch",
     "decode_client_frame",
     "decode_server_frame",
+    "deeper_than",
     "encode",
     "error_frame",
     "head",
@@ -118,7 +119,7 @@ def check_metadata(metadata: dict[str, Any] | None, limits: Limits) -> str | Non
     """What is wrong with this metadata, as the end of a sentence; None if nothing is."""
     if not metadata:
         return None
-    if _deeper_than(metadata, limits.metadata_depth):
+    if deeper_than(metadata, limits.metadata_depth):
         return f"may be nested {limits.metadata_depth} deep"
     size = len(_encoder.encode(metadata))
     if size > limits.metadata_bytes:
@@ -126,13 +127,14 @@ def check_metadata(metadata: dict[str, Any] | None, limits: Limits) -> str | Non
     return None
 
 
-def _deeper_than(value: Any, depth: int) -> bool:
+def deeper_than(value: Any, depth: int) -> bool:
+    """Are lists and objects nested deeper than that in a JSON value?"""
     if not isinstance(value, dict | list):
         return False
     if depth == 0:
         return True
     return any(
-        _deeper_than(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value)
+        deeper_than(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value)
     )
 
 

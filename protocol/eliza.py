@@ -1,8 +1,8 @@
 """The rules of the ElizaOS surface: what a request means, what is refused in which words, and how sessions
 and messages are shown.
 
-Positions in a history (`before`, `after`) are milliseconds since 1970. Lengths are counted as JavaScript does:
-in UTF-16 units.
+Positions in a history (`before`, `after`) are milliseconds since 1970. Lengths are counted as JavaScript
+does: in UTF-16 units.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "between",
     "cannot_renew",
     "channel",
+    "channel_id",
     "check_content",
     "check_metadata",
     "content_of",
@@ -323,8 +324,10 @@ def channel(agent: str, user: str, session_id: str, metadata: dict[str, Any], li
 
 def user_message(where: Channel, said: frames.Message) -> UserMessage:
     """A user's message, as its sender is told of it."""
-    metadata = where.metadata | (said.metadata or {})
-    raw = {name: metadata[name] for name in ("attachments",) if name in metadata}
+    own = said.metadata or {}
+    raw: dict[str, Any] = {"content": said.content}
+    if "attachments" in own:
+        raw["attachments"] = own["attachments"]
     return UserMessage(
         id=message_id(where.id, said.turn_id, is_agent=False),
         content=said.content,
@@ -336,8 +339,8 @@ def user_message(where: Channel, said: frames.Message) -> UserMessage:
         author_id=where.user,
         created_at=millis(said.created_at),
         source_type="user",
-        raw_message={"content": said.content, **raw},
-        metadata=metadata,
+        raw_message=raw,
+        metadata=where.metadata | own,
     )
 
 

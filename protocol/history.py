@@ -5,18 +5,22 @@ Every store applies the same rules, each to its own rows; what differs is only w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias, TypeVar
+
+from msgspec.structs import replace
 
 from .records import Message, Record, Response, Terminal
 
-__all__ = ["DAY", "Status", "cut", "new_turns", "outcome", "unsaved", "within"]
+__all__ = ["DAY", "Status", "cut", "new_turns", "outcome", "spaced", "unsaved", "within"]
 
 Item = TypeVar("Item")
 
 Status: TypeAlias = Literal["waiting", "running", "completed", "cancelled", "failed"]
 """Where a turn stands, as the index of turns keeps it."""
 
+MILLISECOND = 0.001001
+"""Seconds; a little more, since times in seconds are no whole milliseconds."""
 DAY = 86_400.0
 """Seconds for which a tombstone and an ended turn's `turn_id` are kept at the least."""
 
@@ -32,6 +36,21 @@ def new_turns(records: Iterable[Record]) -> list[Message]:
     if len({message.turn_id for message in messages}) < len(messages):
         raise ValueError("two messages of one append have the same turn_id")
     return messages
+
+
+def spaced(records: Sequence[Record], last: float) -> tuple[Record, ...]:
+    """The records, none of them before the one before it, nor before `last`; those that a history shows are a
+    millisecond later at the least: who pages by milliseconds then loses none. Times are Unix seconds."""
+    apart: list[Record] = []
+    said = last
+    for record in records:
+        shown = isinstance(record, Message | Terminal)
+        earliest = max(last, said + MILLISECOND) if shown else last
+        if record.created_at < earliest:
+            record = replace(record, created_at=earliest)
+        last, said = record.created_at, record.created_at if shown else said
+        apart.append(record)
+    return tuple(apart)
 
 
 def unsaved(saved: int, offset: int, text: str) -> str:

@@ -23,7 +23,7 @@ LAYERS = (
     ("gateway.app", "gateway.load", "gateway.serve"),
     # What clients talk to, and the Python client
     ("gateway.endpoints.*", "gateway.client", "gateway.chat_terminal", "gateway.cork"),
-    ("gateway.adk_reply",),
+    ("gateway.adk_reply", "gateway.eliza_reply"),
     ("gateway.potpie", "gateway.reply", "gateway.openapi", "gateway.docs"),
     ("gateway.stream", "gateway.described", "gateway.forms", "gateway.client_session", "gateway.console"),
     ("gateway.connection", "gateway.http", "gateway.client_turn", "gateway.search", "gateway.figures"),
@@ -65,8 +65,15 @@ LAYERS = (
     ("protocol.potpie", "protocol.adk"),
     ("protocol.console",),
     ("protocol.codec", "protocol.session", "protocol.transcript", "protocol.schema", "protocol.native"),
-    ("protocol.diagnose", "protocol.view", "protocol.history", "protocol.components", "protocol.saying"),
-    ("protocol.frames", "protocol.eliza"),
+    (
+        "protocol.diagnose",
+        "protocol.view",
+        "protocol.history",
+        "protocol.components",
+        "protocol.saying",
+        "protocol.eliza",
+    ),
+    ("protocol.frames", "protocol.eliza_shapes"),
     (
         "protocol.ids",
         "protocol.records",
@@ -86,6 +93,7 @@ ONLY_IN = {
     "gateway.client_*": ("gateway.client", "gateway.client_*"),
     "starlette": (
         "gateway.adk_reply",
+        "gateway.eliza_reply",
         "gateway.reply",
         "gateway.api",
         "gateway.http",

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+from anyio import to_thread
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,21 +39,26 @@ from gateway.http import (
 from gateway.interfaces import Info, Key, NoSession, Place, Summary
 from gateway.reply import reply
 from protocol import adk, adk_request, codec, frames
-from protocol.adk_import import imported
+from protocol.adk_import import imported, state_of
 from protocol.diagnose import malformed
 from protocol.errors import Refused
 from protocol.ids import check_session_id
 from protocol.lifetime import is_over
+from protocol.records import Record
 from protocol.scopes import merged, split
 from protocol.session import Note
 
 __all__ = ["PATHS", "error_response", "routes"]
 
+_DEEPEST = 100
+"""Lists and objects within each other in a body: what is kept of it is copied for every run."""
 PATHS = re.compile(r"(/api)?/(apps(/.*)?|run|run_sse|list-apps|config(/.*)?)/?", re.DOTALL)
 """Where refusals look as here."""
 
 _PAGE = 1000
 """Sessions read at once where all are asked for."""
+_LONG = 64 << 10
+"""Bytes of a body that is not read in the loop."""
 
 
 class Detail(Struct, frozen=True):
@@ -143,29 +149,23 @@ _MAKING = ("session_exists", "too_many_sessions", "bad_request", "frame_too_larg
 @described(body=adk_request.NewSession, optional=True, answer=adk.Session, errors=_MAKING)
 async def create(api: Api, under_api: bool, request: Request) -> Response:
     """Make a session; with a state and a history, if they are given."""
-    identity, app = await _caller(api, request)
-    body = await _body(request, api.settings.max_import_bytes)
-    return await _create(api, identity, app, None, body, under_api)
+    return await _create(api, under_api, request, None)
 
 
 @described(body=dict[str, Any], optional=True, answer=adk.Session, errors=_MAKING)
 async def create_named(api: Api, under_api: bool, request: Request) -> Response:
     """Make the session of this id; the body is its state, or an object of `state` and `events`."""
+    return await _create(api, under_api, request, request.path_params["session_id"])
+
+
+async def _create(api: Api, under_api: bool, request: Request, named: str | None) -> Response:
     identity, app = await _caller(api, request)
-    body = adk_request.wrapped(await _body(request, api.settings.max_import_bytes))
-    return await _create(api, identity, app, request.path_params["session_id"], body, under_api)
-
-
-async def _create(
-    api: Api, identity: Identity, app: str, named: str | None, body: Any, under_api: bool
-) -> Response:
-    spelled = adk_request.camelled({} if body is None else body)
-    new = adk_request.fit(spelled, adk_request.NewSession)
+    data = await raw_body(request, api.settings.max_import_bytes, optional=True)
+    read = partial(_new, api, app, data, raw=named is not None)
+    # A long history takes a second to be read: not in the loop, where all sessions would wait.
+    new, records = await to_thread.run_sync(read) if len(data) > _LONG else read()
     session_id = named or (new.session_id or "").strip() or api.runtime.new_id()
     check_session_id(session_id)
-    records = imported(
-        spelled.get("events") or [], new.events or [], app, api.runtime.now(), api.runtime.new_id
-    )
     try:
         key = await api.supervisor.make(identity, app, session_id, state=new.state, records=records)
     except Refused as refusal:
@@ -174,6 +174,18 @@ async def _create(
         raise
     summary = await api.summary(key)
     return json_response(await _session(api, summary.info, await _log(api, key).events(), under_api))
+
+
+def _new(api: Api, app: str, data: bytes, *, raw: bool) -> tuple[adk_request.NewSession, list[Record]]:
+    """What a body says of a new session; if `raw`, it may be the state itself. Raises `Refused`."""
+    body = _decoded(data)
+    body = {} if body is None else body
+    spelled = adk_request.camelled(adk_request.wrapped(body) if raw else body)
+    new = adk_request.fit(spelled, adk_request.NewSession)
+    raw_events, events = spelled.get("events") or [], new.events or []
+    records = imported(raw_events, events, app, api.runtime.now(), api.runtime.new_id)
+    state = {**state_of(events), **(new.state or {})}
+    return msgspec.structs.replace(new, state=state), records
 
 
 @described(query=adk_request.SessionsPage, answer=list[adk.Session], errors=("bad_request",))
@@ -230,12 +242,10 @@ async def session(api: Api, under_api: bool, request: Request) -> Response:
 async def patch(api: Api, under_api: bool, request: Request) -> Response:
     """Set something in a session's state."""
     key = await _key(api, request)
-    sent = await _body(request, api.settings.max_body_bytes)
-    body = adk_request.fit(adk_request.camelled(sent), adk_request.Patch)
+    body = adk_request.fit(await _body(api, request), adk_request.Patch)
     await _there(api, key)
-    kept = merged(*split(body.state_delta))
-    note = adk.note(f"p-{api.runtime.new_id()}", kept, api.runtime.now())
-    await api.ask(key, Note(note, kept))
+    note = adk.note(f"p-{api.runtime.new_id()}", body.state_delta, api.runtime.now())
+    await api.ask(key, Note(note, body.state_delta))
     shown = await _session(api, (await api.summary(key)).info, await _log(api, key).events(), under_api)
     passing = {name: value for name, value in body.state_delta.items() if name.startswith("temp:")}
     return json_response(msgspec.structs.replace(shown, state=shown.state | passing))
@@ -294,13 +304,20 @@ def _shown(info: Info, state: dict[str, Any], events: list[Any], under_api: bool
     return adk.SessionUnderApi(*about, session_id, user) if under_api else adk.Session(*about)
 
 
-async def _body(request: Request, limit: int) -> Any:
-    """The request's body, JSON; None if there is none. Raises `Refused`."""
-    data = await raw_body(request, limit, optional=True)
+async def _body(api: Api, request: Request) -> Any:
+    """The request's body, JSON in camel case. Raises `Refused`."""
+    return adk_request.camelled(_decoded(await raw_body(request, api.settings.max_body_bytes)))
+
+
+def _decoded(data: bytes) -> Any:
+    """A body's JSON; None if it is empty. Raises `Refused`."""
     try:
-        return msgspec.json.decode(data.decode()) if data else None
+        value = msgspec.json.decode(data.decode()) if data else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refused("bad_request", f"The body is not JSON: {malformed(error)}.") from None
+    if codec.deeper_than(value, _DEEPEST):
+        raise Refused("bad_request", f"The body may be nested {_DEEPEST} deep.")
+    return value
 
 
 # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -323,7 +340,7 @@ async def run_sse(api: Api, request: Request) -> ASGIApp:
 async def _run(api: Api, request: Request, *, stream: bool) -> ASGIApp:
     """Everything that can be refused before the session is asked."""
     await api.caller(request)  # who has no right to ask is not read
-    spelled = adk_request.camelled(await _body(request, api.settings.max_body_bytes))
+    spelled = await _body(api, request)
     asked = adk_request.fit(spelled, adk_request.Run)
     identity = await api.caller(request, asked.user_id)
     app = api.agent(asked.app_name, identity)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
-class _Jumps(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Jumps(selectors.DefaultSelector):
     """Never waits: `passed` is how many seconds everybody believes to have waited."""
 
     passed = 0.0
@@ -89,9 +89,13 @@ class Exchange:
             "extensions": {"websocket.http.response": {}},
             "state": {},
         }
+        self._sent = [*headers, body]
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         request = {"type": "http.request", "body": body, "more_body": False}
         self._inbox.put_nowait({"type": "websocket.connect"} if method == "WS" else request)
+
+    def __repr__(self) -> str:
+        return f"{self.method} {self._scope['path']!r} {self._scope['query_string']!r} {self._sent!r}"
 
     @property
     def header(self) -> Mapping[str, str]:
@@ -99,7 +103,7 @@ class Exchange:
         return dict(self.headers)
 
     async def run(self, app: Gateway) -> None:
-        """Have it answered. Raises what the app raises."""
+        """Have it answered."""
         await app(self._scope, self._inbox.get, self._take)
         self.over = True
 

@@ -385,6 +385,12 @@ def test_check_tries_the_store_and_every_agent(invoke: Callable[..., Result]) ->
         assert f"agent {name}: well" in result.stdout
 
 
+def test_check_says_how_long_sessions_live(invoke: Callable[..., Result]) -> None:
+    said = invoke("check", "--store", "memory:", ECHO_SESSION_TIMEOUT_MINUTES="20").output
+    assert "sessions with eliza live for ever\n" in said
+    assert "sessions with echo live 20 min from their last activity, 720 min at the most\n" in said
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [

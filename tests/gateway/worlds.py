@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
@@ -26,7 +26,7 @@ from protocol.errors import Refused
 from protocol.lifetime import tiers
 from tests.gateway.asgi import Exchange, Headers
 
-__all__ = ["AGENTS", "Ask", "Deed", "Frame", "Open", "World", "anything", "by", "filled"]
+__all__ = ["AGENTS", "Ask", "Deed", "Frame", "Open", "World", "anything", "by", "filled", "line_of"]
 
 AGENTS = ("heron", "otter", "raven")
 NOON = 1_800_000_000.0
@@ -69,6 +69,11 @@ Deed: TypeAlias = Ask | Open | Frame
 def by(token: str) -> tuple[tuple[str, str], ...]:
     """The header that shows who calls."""
     return (("authorization", f"Bearer {token}"),)
+
+
+def line_of(step: int) -> str:
+    """What a line is called that was opened by the request of that deed: a request has the first new id."""
+    return f"{step:012x}{2:012x}"
 
 
 def filled(path: str, values: Mapping[str, str]) -> str:
@@ -134,13 +139,15 @@ class Parrot:
 
 
 class World:
-    """One gateway, with these callers by their tokens. From deed to deed `pace` seconds pass; sessions live
-    for half an hour unless they are used. `name` is the first part of all epochs, `options` are settings."""
+    """One gateway, with these callers by their tokens, and these agents. From deed to deed `pace` seconds
+    pass; sessions live for half an hour unless they are used. `name` is the first part of all epochs,
+    `options` are settings."""
 
     def __init__(
         self,
         callers: Mapping[str, Caller],
         name: str = "world",
+        agents: Sequence[str] = AGENTS,
         pace: float = 1.0,
         store: MemoryStore | None = None,
         **options: Any,
@@ -154,14 +161,14 @@ class World:
         self.store = store or MemoryStore(generation=name)
         runtime = Runtime(
             Settings(drain_timeout=0.01, silence_timeout=1e4, turn_timeout=1e4, **options),
-            dict.fromkeys(AGENTS, self._parrot),
+            dict.fromkeys(agents, self._parrot),
             self.store,
-            tiers=tiers({"SESSION_DEFAULT_TIMEOUT_MINUTES": "30"}, AGENTS),
+            tiers=tiers({"SESSION_DEFAULT_TIMEOUT_MINUTES": "30"}, agents),
             now=lambda: NOON + self._step * self._pace,
             new_id=self._new_id,
         )
         usage = Usage(runtime.settings, known_users=True)
-        self.app = Gateway(Api(Supervisor(runtime, AGENTS[0], usage), self._authenticate))
+        self.app = Gateway(Api(Supervisor(runtime, agents[0], usage), self._authenticate))
         self.exchanges: dict[int, Exchange] = {}
         """By the number of the deed."""
 
@@ -169,7 +176,7 @@ class World:
         return f"{self._step:012x}{next(self._ids):012x}"
 
     async def _authenticate(self, token: str | None, _: Mapping[str, str]) -> Caller:
-        if token not in self._callers:
+        if token is None or token not in self._callers:
             raise Refused("unauthenticated", "This is no token.")
         return self._callers[token]
 

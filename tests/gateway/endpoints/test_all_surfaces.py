@@ -1,5 +1,5 @@
-"""One conversation through every surface: what one creates, every other one, and the socket, can see, continue
-and delete."""
+"""One conversation through every surface: what one creates, every other one, and the socket, can see,
+continue and delete."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ class Socket(Surface):
         self.turns = 0
 
     async def create(self) -> str:
-        self.client.put("attach", sessions=[{"session_id": "ws-1", "agent": "echo", "create": True}], ref="new")
+        self.client.put(
+            "attach", sessions=[{"session_id": "ws-1", "agent": "echo", "create": True}], ref="new"
+        )
         await self.client.answer("new")
         return "ws-1"
 

@@ -450,7 +450,7 @@ async def test_11_regenerating_replaces_the_last_answer(in_memory: Any) -> None:
 
 async def test_11_what_came_with_the_message_comes_with_it_again(in_memory: Any) -> None:
     async with in_memory() as rig:
-        said = Send("r1", "look", metadata={"a": 1}, parts=[{"text": "look"}])
+        said = Send("r1", "look", metadata={"a": 1}, parts=[{"inlineData": {"data": "aGk="}}])
         async with rig.app.supervisor.opened(Key("bot", "user", "c1"), "new") as live:
             await live.asked(said)
         (await rig.bot.given("r1")).end()
@@ -459,7 +459,7 @@ async def test_11_what_came_with_the_message_comes_with_it_again(in_memory: Any)
             group.create_task(rig.http.post(f"{C}/regenerate?session_id=r2"))
             again = await rig.bot.given("r2")
             again.end()
-        assert (again.turn.metadata, again.turn.parts) == ({"a": 1}, [{"text": "look"}])
+        assert (again.turn.metadata, again.turn.parts) == ({"a": 1}, [{"inlineData": {"data": "aGk="}}])
 
 
 async def test_11_there_must_be_something_to_answer_again(in_memory: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the pages beside the endpoints show of `curl` is what it shows."""
+"""What the pages show of `curl` is what it shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from gateway.agents.echo import EchoAgent
 from gateway.agents.eliza import ElizaAgent
 from tests.harness import WAIT
 
-PAGES = sorted((Path(__file__).parents[3] / "gateway/endpoints").glob("*.md"))
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "gateway/endpoints").glob("*.md"))]
 SHOWN = "http://127.0.0.1:8080"
 
 
@@ -28,7 +29,9 @@ def commands(page: Path) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
 async def test_a_transcript_shows_what_happens(page: Path, served: Any) -> None:
     async with served(agents={"eliza": ElizaAgent(), "echo": EchoAgent()}) as rig:
         for command, expected in commands(page):
