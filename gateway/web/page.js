@@ -37,14 +37,18 @@ async function agents() {
 function widget(names) {
   const chat = document.createElement("trunkline-chat");
   chat.setAttribute("sessions", names.map((name) => `${name}/`).join(","));
-  chat.addEventListener("unread", ({ detail }) => (document.title = detail ? `(${detail}) Trunkline` : "Trunkline"));
+  chat.addEventListener(
+    "unread",
+    ({ detail }) => (document.title = detail ? `(${detail}) Trunkline` : "Trunkline"),
+  );
   byId("main").append(chat);
   return chat;
 }
 
 function showLine({ status, transport }, count) {
   document.querySelector(".lamp").dataset.state = status;
-  byId("told").textContent = status === "connected" ? `${ways[transport]}, ${count} conversations` : told[status];
+  byId("told").textContent =
+    status === "connected" ? `${ways[transport]}, ${count} conversations` : told[status];
 }
 
 /** A button that is pressed or not, and stays so over a reload. */
@@ -69,7 +73,9 @@ async function start() {
   gateway.addEventListener("state", ({ detail }) => showLine(detail, names.length));
   gateway.addEventListener("frame", ({ detail }) => wire.take(detail));
   showLine(gateway.state, names.length);
-  toggle(byId("columns"), "columns", "aria-pressed", (on) => chat.setAttribute("layout", on ? "columns" : "tabs"));
+  toggle(byId("columns"), "columns", "aria-pressed", (on) =>
+    chat.setAttribute("layout", on ? "columns" : "tabs"),
+  );
   toggle(byId("open"), "wire", "aria-expanded", (on) => {
     byId("wire").hidden = !on;
     wire.shown = on;
@@ -79,6 +85,9 @@ async function start() {
 }
 
 start().catch(({ message }) => {
-  const p = Object.assign(document.createElement("p"), { className: "failed", textContent: `This page could not begin: ${message}` });
+  const p = Object.assign(document.createElement("p"), {
+    className: "failed",
+    textContent: `This page could not begin: ${message}`,
+  });
   byId("main").replaceChildren(p);
 });

@@ -23,7 +23,17 @@ const STYLE = new URL("widget/widget.css", HERE).href;
 const COLUMN = 240; // pixels that a conversation needs to stand beside others
 
 export class TrunklineChat extends HTMLElement {
-  static observedAttributes = ["src", "agent", "session", "sessions", "user", "token", "shared", "heading", "layout"];
+  static observedAttributes = [
+    "src",
+    "agent",
+    "session",
+    "sessions",
+    "user",
+    "token",
+    "shared",
+    "heading",
+    "layout",
+  ];
 
   #words = WORDS;
   #token = null;
@@ -104,9 +114,18 @@ export class TrunklineChat extends HTMLElement {
     const [agent, user] = [this.getAttribute("agent") ?? undefined, this.getAttribute("user") ?? undefined];
     this.#until = new AbortController();
     this.#own = new OwnIds(url, user ?? "", this.id);
-    this.#entries = entries(this.getAttribute("sessions") ?? this.getAttribute("session") ?? "", agent ?? null);
+    this.#entries = entries(
+      this.getAttribute("sessions") ?? this.getAttribute("session") ?? "",
+      agent ?? null,
+    );
     const shared = this.hasAttribute("shared");
-    this.#line = acquire(url, { token: this.token ?? undefined, agent, user, shared, client: "trunkline-chat/1" });
+    this.#line = acquire(url, {
+      token: this.token ?? undefined,
+      agent,
+      user,
+      shared,
+      client: "trunkline-chat/1",
+    });
     this.#bar = new LineBar(this.gateway, this.#words);
     this.gateway.addEventListener("state", () => this.#bar.show(), { signal: this.#until.signal });
     this.#tabs = new Tabs(this.#words.conversations);
@@ -128,13 +147,31 @@ export class TrunklineChat extends HTMLElement {
 
   #assemble() {
     const heading = this.getAttribute("heading");
-    const title = el("h2", { class: heading ? "title" : "unseen", part: "title" }, heading ?? this.#words.conversations);
+    const title = el(
+      "h2",
+      { class: heading ? "title" : "unseen", part: "title" },
+      heading ?? this.#words.conversations,
+    );
     const fresh = action("new", this.#words.fresh, () => this.#restart(this.#tabs.chosen), "new");
     fresh.hidden = this.#entries.every(({ id }) => id);
-    const top = el("header", { class: "top", part: "header" }, title, this.#tabs.node, el("slot", { name: "actions" }), fresh);
+    const top = el(
+      "header",
+      { class: "top", part: "header" },
+      title,
+      this.#tabs.node,
+      el("slot", { name: "actions" }),
+      fresh,
+    );
     top.classList.toggle("unseen", !heading && this.#entries.length < 2 && fresh.hidden);
     const missing = el("p", { class: "missing", part: "missing", hidden: hasMarkdown }, this.#words.plain);
-    const frame = el("div", { class: "frame", part: "frame" }, top, this.#bar.node, this.#panelsNode, missing);
+    const frame = el(
+      "div",
+      { class: "frame", part: "frame" },
+      top,
+      this.#bar.node,
+      this.#panelsNode,
+      missing,
+    );
     this.shadowRoot.replaceChildren(style(frame), frame);
     const watch = new ResizeObserver(() => this.#layOut());
     watch.observe(this);
@@ -142,7 +179,11 @@ export class TrunklineChat extends HTMLElement {
   }
 
   get #inColumns() {
-    return this.getAttribute("layout") === "columns" && this.#entries.length > 1 && this.clientWidth >= COLUMN * this.#entries.length;
+    return (
+      this.getAttribute("layout") === "columns" &&
+      this.#entries.length > 1 &&
+      this.clientWidth >= COLUMN * this.#entries.length
+    );
   }
 
   #layOut() {
@@ -152,7 +193,10 @@ export class TrunklineChat extends HTMLElement {
 
   /** The conversation of one entry; `options` as `gateway.session` takes them. */
   #panel({ agent, id }, place, options = {}) {
-    const session = this.gateway.session(id || this.#own.get(`${agent ?? ""} ${place}`), { agent: agent ?? undefined, ...options });
+    const session = this.gateway.session(id || this.#own.get(`${agent ?? ""} ${place}`), {
+      agent: agent ?? undefined,
+      ...options,
+    });
     const panel = new Panel(session, {
       agent: this.#label(place),
       words: this.#words,
@@ -172,7 +216,10 @@ export class TrunklineChat extends HTMLElement {
   #arrange() {
     const nodes = this.#panels.map(({ node }) => node);
     this.#panelsNode.replaceChildren(...nodes);
-    this.#tabs.fill(this.#entries.map((_, place) => this.#label(place)), nodes);
+    this.#tabs.fill(
+      this.#entries.map((_, place) => this.#label(place)),
+      nodes,
+    );
     this.#panels.forEach((panel) => this.#tell(panel));
   }
 
@@ -192,7 +239,10 @@ export class TrunklineChat extends HTMLElement {
   #chosen() {
     this.#look();
     const session = this.session;
-    if (session) this.dispatchEvent(new CustomEvent("session", { detail: { agent: session.agent, session: session.id } }));
+    if (session)
+      this.dispatchEvent(
+        new CustomEvent("session", { detail: { agent: session.agent, session: session.id } }),
+      );
   }
 
   #look() {

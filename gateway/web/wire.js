@@ -89,7 +89,9 @@ const cut = (value) => (typeof value === "string" ? value.slice(0, SHORT) : valu
 
 function short(rest) {
   const weight = (name) => (name === "content" ? -1 : LESS.indexOf(name) + 1);
-  const names = Object.keys(rest).filter((name) => rest[name] !== undefined).sort((one, other) => weight(one) - weight(other));
+  const names = Object.keys(rest)
+    .filter((name) => rest[name] !== undefined)
+    .sort((one, other) => weight(one) - weight(other));
   const text = names.map((name) => `${name} ${JSON.stringify(cut(rest[name]))}`).join("  ");
   return text.slice(0, SHORT);
 }

@@ -142,6 +142,18 @@ test("tools and reasoning are shown", async () => {
     is_error: false,
   });
   assert.equal(chat.messages[1].tools[0].done, true);
+  socket.say({
+    type: "tool_call",
+    session_id: "s",
+    turn_id: "t",
+    cursor: "e.5.0",
+    at: 0,
+    tool_call_id: "d",
+    name: "look",
+    input: {},
+  });
+  socket.say(response("s", "e.6.0", "t", ""));
+  assert.equal(chat.messages[1].tools[1].done, true, "nothing goes on after the end");
 });
 
 test("what replaces an earlier turn takes its place", async () => {
@@ -340,6 +352,10 @@ test("typing is told both ways, and not with every key", async () => {
     socket.took("typing").map(({ state }) => state),
     ["start", "stop"],
   );
+  chat.typing(true);
+  chat.send("said");
+  chat.typing(true);
+  assert.equal(socket.took("typing").length, 2, "what was said ends it");
   socket.say({ type: "typing", session_id: "s", state: "start", author: "user" });
   assert.equal(chat.state.typing, true);
 });
@@ -365,6 +381,100 @@ test("older messages are fetched and stand before the others", async () => {
   page.request("messages").json({ messages: [said("a")], has_more: false });
   await rest;
   assert.deepEqual([chat.messages.map(({ turnId }) => turnId), chat.state.hasMore], [["a", "b", "c", "d"], false]);
+});
+
+test("after a snapshot older messages are asked for anew", async () => {
+  const { page, chat, socket } = await talking();
+  const snapshot = attached("s", {
+    ...{ cursor: "e.9.0", has_more: true },
+    messages: [{ role: "user", turn_id: "d", content: "d?", created_at: 1 }],
+  });
+  for (let number = 0; number < 2; number++) {
+    socket.say(snapshot);
+    const more = chat.more(2);
+    await settle();
+    assert.match(page.requests.at(-1).url, /limit=3&agent=bot$/);
+    page.requests
+      .at(-1)
+      .json({ messages: [{ role: "user", turn_id: "c", content: "c?", created_at: 1 }], has_more: true, before: "P" });
+    await more;
+  }
+});
+
+test("a turn that was over already, and is shown, is answered with what is shown", async () => {
+  const { chat, socket } = await talking();
+  socket.say(message("s", "e.1.0", "t"), response("s", "e.3.0", "t", "A"));
+  const turn = chat.send("hi", { turnId: "t" });
+  socket.say(ok(socket.took("message")[0], "completed", { duplicate: true }));
+  assert.equal((await turn).content, "A");
+  assert.deepEqual(socket.took("attach"), []);
+});
+
+test("turns that a snapshot does not tell of are lost only when nothing can tell of them any more", async () => {
+  const { page, chat, socket } = await talking();
+  const early = chat.send("early", { turnId: "t" });
+  socket.say(ok(socket.took("message")[0], "queued"));
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  const late = chat.send("late", { turnId: "u" });
+  next.say(ok(next.took("message")[0], "queued"));
+  next.say(attached("s", { cursor: "e.5.0", status: "running", turn_id: "r" }));
+  await settle();
+  assert.equal(early.over, false, "its frames may come after those of the running turn");
+  next.say(response("s", "e.6.0", "r", "R"));
+  await assert.rejects(async () => await early, { code: "turn_not_found" });
+  assert.equal(late.over, false, "it was not there yet when the session was attached");
+});
+
+test("a session that cannot be followed says why, and whoever waits for what it had accepted is told", async () => {
+  const { chat, socket } = await talking();
+  const accepted = chat.send("one", { turnId: "t" });
+  const unheard = chat.send("two", { turnId: "u" });
+  socket.say(ok(socket.took("message")[0]));
+  socket.say(refused({ session_id: "s" }, "forbidden"));
+  await assert.rejects(async () => await accepted, { code: "forbidden" });
+  assert.deepEqual([chat.state.error.code, unheard.over], ["forbidden", false]);
+});
+
+test("when a session ends, so does what it had accepted", async () => {
+  const { chat, socket } = await talking();
+  const turn = chat.send("one", { turnId: "t" });
+  socket.say(ok(socket.took("message")[0]), { type: "session", session_id: "s", status: "expired", renewal_count: 0 });
+  await assert.rejects(async () => await turn, { code: "session_expired" });
+});
+
+test("what is asked of a line that breaks is answered", async () => {
+  const { chat, socket } = await talking();
+  const renewing = chat.renew();
+  socket.die();
+  await assert.rejects(renewing, { code: "no_line" });
+  await assert.rejects(chat.renew(), { code: "no_line" });
+});
+
+test("what was to be tried again later is not sent twice if the line breaks meanwhile", async () => {
+  const { page, chat, socket } = await talking();
+  chat.send("one", { turnId: "t" });
+  socket.say(refused(socket.took("message")[0], "overloaded", { retry_after_ms: 5_000 }));
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  await page.clock.pass(10_000);
+  assert.equal(next.took("message").length, 1);
+});
+
+test("who watches frames and does not take them is told, and who watches at the end, too", async () => {
+  const { gateway, chat, socket } = await talking();
+  const slow = chat[Symbol.asyncIterator]();
+  socket.say(message("s", "e.1.0", "t"));
+  for (let number = 1; number <= 1_000; number++) socket.say(delta("s", `e.2.${number}`, "t", "x"));
+  const taken = async () => {
+    for (;;) await slow.next();
+  };
+  await assert.rejects(taken(), { name: "Lagged" });
+  const watched = chat[Symbol.asyncIterator]().next();
+  gateway.close();
+  await assert.rejects(watched, { code: "closed" });
 });
 
 test("the frames of a session can be watched, from now on", async () => {
@@ -466,6 +576,36 @@ test("what another user left behind is nothing to this one", async () => {
   const again = after.gateway().session("s");
   const next = await after.connect({ user_id: "eve" });
   assert.deepEqual([again.messages, next.took("message")], [[], []]);
+  const third = reloaded(page);
+  const gateway = third.gateway();
+  await third.connect({ user_id: "eve" });
+  assert.deepEqual(gateway.session("s").messages, [], "also of a session that is asked for later");
+});
+
+test("an answer is kept once", async () => {
+  const { page, socket } = await talking();
+  socket.say(message("s", "e.1.0", "t"), response("s", "e.3.0", "t", "answer"));
+  page.window.tell("pagehide");
+  assert.equal(
+    [...page.storage.values()].join().split("answer").length,
+    2 + "answeredAt answerMetadata".split(" ").length,
+  );
+});
+
+test("one that was over is looked at again after a reload, once", async () => {
+  const { page, socket } = await talking();
+  socket.say(message("s", "e.1.0", "t"), { type: "session", session_id: "s", status: "closed", renewal_count: 0 });
+  page.window.tell("pagehide");
+  const after = reloaded(page);
+  const again = after.gateway().session("s");
+  assert.equal(again.state.ended, "closed");
+  const next = await after.connect();
+  assert.equal(next.took("attach")[0].sessions[0].cursor, "e.1.0");
+  next.say(refused({ session_id: "s" }, "session_closed"));
+  next.die();
+  await after.clock.pass(250);
+  const third = await after.connect();
+  assert.deepEqual([again.state.ended, third.took("attach")], ["closed", []]);
 });
 
 test("a page without storage, or with a full one, goes on", async () => {

@@ -160,6 +160,30 @@ test("what the gateway said last is the reason", async () => {
   assert.deepEqual([gateway.state.reason, gateway.state.retryAt - page.clock.now], ["Too many.", 7_250]);
 });
 
+test("what the gateway said of one line is not said of the next", async () => {
+  const { page, gateway, socket } = await open();
+  socket.say({ type: "error", code: "overloaded", content: "Too many.", retryable: true });
+  socket.die(1013);
+  await page.clock.pass(250);
+  await page.connect();
+  page.socket.die(1012, "restart");
+  assert.equal(gateway.state.reason, "restart");
+});
+
+test("a socket that fails once after it was there is no reason to stream", async () => {
+  const { page, socket } = await open();
+  socket.die();
+  await page.clock.pass(250);
+  page.socket.die();
+  await page.clock.pass(500);
+  await page.connect();
+  page.socket.die();
+  await page.clock.pass(1_000);
+  page.socket.die();
+  await page.clock.pass(0);
+  assert.deepEqual(page.requests, []);
+});
+
 test("a user that is refused is told so, and not asked for again", async () => {
   const page = new Page();
   const gateway = page.gateway({ user: "ann" });
@@ -348,10 +372,13 @@ test("a stream that ends comes back as a stream, with what the gateway said of i
 });
 
 test("a silent stream is dead", async () => {
-  const { page, gateway } = await streaming();
+  const { page, gateway, stream } = await streaming();
+  stream.say(connected({ heartbeat_ms: 5_000 }));
   const states = [];
   gateway.addEventListener("state", ({ detail }) => states.push(detail.status));
-  await page.clock.pass(40_000);
+  await page.clock.pass(9_999);
+  assert.equal(states.includes("waiting"), false);
+  await page.clock.pass(1);
   assert.ok(states.includes("waiting"));
 });
 
@@ -388,6 +415,24 @@ test("a stream's token is renewed by beginning it anew, one that is over ends it
   assert.equal(gateway.state.status, "connecting");
 });
 
+test("a request whose token is over is sent again with a new one", async () => {
+  let tokens = 0;
+  const { page, chat } = await streaming({ token: async () => `t${(tokens += 1)}` });
+  chat.send("hi", { turnId: "t" });
+  await settle();
+  page.request("frames").json({ type: "error", code: "token_expired", content: "Over.", retryable: false }, 401);
+  await page.clock.pass(0);
+  const next = page.request("events");
+  assert.equal(next.headers.Authorization, "Bearer t3");
+  next.stream();
+  next.say(connected());
+  await settle();
+  assert.deepEqual(
+    [page.request("frames").body.turn_id, page.request("frames").headers.Authorization],
+    ["t", "Bearer t3"],
+  );
+});
+
 test("a gateway that is down is asked by both ways in turn", async () => {
   const { page, gateway } = await without();
   page.request("events").fail();
@@ -419,6 +464,7 @@ test("beside a stream a socket is tried again later, and takes over from where e
   await page.clock.pass(1);
   assert.equal(page.sockets.length, before + 1);
   page.socket.open();
+  page.socket.say(connected());
   assert.equal(gateway.state.transport, "http", "the stream goes on until the socket is there");
   stream.say(delta("s", "e.2.2", "t", "b"));
   await settle();
@@ -435,6 +481,29 @@ test("beside a stream a socket is tried again later, and takes over from where e
   );
   assert.equal((await heard).content, "abc");
   assert.equal(unheard.status, "sending");
+});
+
+test("once a socket got through, the next line is one, too", async () => {
+  const { page, stream } = await streaming();
+  stream.write(": \n\n");
+  await page.clock.pass(30_000);
+  page.socket.open();
+  page.socket.say(connected({ ref: "hello" }));
+  const before = page.sockets.length;
+  page.socket.die();
+  await page.clock.pass(250);
+  assert.equal(page.sockets.length, before + 1);
+});
+
+test("beside a stream a socket is tried at once when the network is back, and goes with the stream", async () => {
+  const { page, gateway, stream } = await streaming();
+  const before = page.sockets.length;
+  page.window.tell("online");
+  await settle();
+  assert.equal(page.sockets.length, before + 1);
+  stream.end();
+  await settle();
+  assert.deepEqual([gateway.state.status, page.socket.closed], ["waiting", 1000]);
 });
 
 test("a socket that fails beside a stream is tried less and less often", async () => {

@@ -228,6 +228,41 @@ test("a session that is over, or cannot be followed, is so on every page", async
   assert.equal(pages[0].own.state.error.code, "too_many_sessions");
 });
 
+test("frames that the protocol rules out make it look again, for all", async () => {
+  const { pages, socket } = await sharing(2);
+  socket.say(delta("s", "e.1.9", "unknown", "x"), message("s", "e.1.0", "u", "of a following that was given up"));
+  await rest();
+  assert.deepEqual(
+    asked(socket).map(({ session_id, cursor }) => [session_id, cursor]),
+    [["s", undefined]],
+  );
+  socket.say(attached("s"), message("s", "e.1.0", "t", "seen"));
+  await rest();
+  for (const { chat } of pages) assert.deepEqual(shown(chat), ["user seen running"]);
+});
+
+test("if sessions could not be attached at all, every page of theirs is told", async () => {
+  const browser = new Browser();
+  const pages = [browser.page(), browser.page()];
+  const chats = pages.map((page) => page.gateway({ shared: true }).session("s"));
+  await rest();
+  await pages[0].connect();
+  await rest();
+  pages[0].socket.say(refused({ ref: "attach" }, "frame_too_large"));
+  await rest();
+  assert.deepEqual(
+    chats.map(({ state }) => state.error.code),
+    ["frame_too_large", "frame_too_large"],
+  );
+});
+
+test("pages that mean different agents by one name are told so", async () => {
+  const { browser, pages } = await sharing(1);
+  const chat = browser.page().gateway({ shared: true, agent: "other" }).session("s");
+  await rest();
+  assert.deepEqual([chat.state.error.code, pages[0].chat.state.error], ["session_conflict", null]);
+});
+
 test("pages of other users or tokens have lines of their own, whatever is new in the token", async () => {
   const claims = (rights) => `h.${btoa(JSON.stringify(rights))}.s`;
   const browser = new Browser();

@@ -93,12 +93,12 @@ test("one who has seen nothing is brought to where another stands, and both go o
   for (const { name, steps } of vectors) {
     const first = new Transcript("s");
     const joined = [];
-    for (const { frame, seen: expected } of steps) {
+    for (const [number, { frame, seen: expected }] of steps.entries()) {
       if (!expected) continue;
       step(first, frame);
       for (const second of joined) step(second, frame);
       const whole = first.attached && first.turns.every(({ content, skipped }) => content !== null && skipped === 0);
-      if (whole && joined.length < 3) joined.push(retold(first));
+      if (whole && number % 4 === 0) joined.push(retold(first));
       for (const second of joined) {
         assert.equal(second.cursor, first.cursor, name);
         assert.deepEqual(heard(second), heard(first), name);
@@ -113,9 +113,8 @@ function retold(transcript) {
   return second;
 }
 
-const heard = ({ turns, running, attached }) => ({
-  running,
-  attached,
+const heard = ({ turns, running, attached, agentTyping, userTyping }) => ({
+  ...{ running, attached, agentTyping, userTyping },
   turns: turns
     .filter(({ content }) => content !== null)
     .map(({ turnId, content, text, status, thought }) => [turnId, content, text, status, thought]),

@@ -45,8 +45,6 @@ export class Carrier {
     this.#opener = opener;
     this.#owner = owner;
     this.#next = opener.hasSockets ? transport : "http";
-    // Where sockets have died already, one more death is enough.
-    this.#deaths = transport === "http" ? 1 : 0;
   }
 
   start() {

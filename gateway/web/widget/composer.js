@@ -10,14 +10,25 @@ export class Composer {
   #kept = "";
   #typing = 0;
   #running = false;
+  #sendButton;
+  #stopButton;
+  #banner;
 
   /** `does`: `{ send(text, replaces), stop(), typing(on), editLast() }`. */
   constructor(agent, words, does) {
     this.#does = does;
     const label = words.message(agent);
     this.field = el("textarea", {
-      part: "input", rows: "1", maxlength: "65536", enterkeyhint: "send", dir: "auto", placeholder: label, "aria-label": label,
-      oninput: () => this.#changed(), onkeydown: (event) => this.#key(event), onblur: () => this.#hush(),
+      part: "input",
+      rows: "1",
+      maxlength: "65536",
+      enterkeyhint: "send",
+      dir: "auto",
+      placeholder: label,
+      "aria-label": label,
+      oninput: () => this.#changed(),
+      onkeydown: (event) => this.#key(event),
+      onblur: () => this.#hush(),
     });
     this.#sendButton = action("send", words.send, undefined, "send");
     this.#sendButton.type = "submit";
@@ -29,13 +40,14 @@ export class Composer {
       action("close", words.discard, () => this.#leave(), "discard"),
     );
     const row = el("div", { class: "row" }, this.field, this.#stopButton, this.#sendButton);
-    this.node = el("form", { class: "composer", part: "composer", autocomplete: "off", onsubmit: (event) => this.#submit(event) }, this.#banner, row);
+    this.node = el(
+      "form",
+      { class: "composer", part: "composer", autocomplete: "off", onsubmit: (event) => this.#submit(event) },
+      this.#banner,
+      row,
+    );
     this.#show();
   }
-
-  #sendButton;
-  #stopButton;
-  #banner;
 
   /** An answer is being written, or not: there is something to stop. */
   set running(running) {

@@ -21,7 +21,11 @@ export function el(tag, attributes = {}, ...children) {
 
 /** A button that shows an icon and has a name: `action("copy", "Copy", () => …)`; `part` is its icon's name. */
 export function action(icon, label, onclick, part = icon) {
-  return el("button", { type: "button", class: "action", part, "aria-label": label, title: label, onclick }, drawn(icon));
+  return el(
+    "button",
+    { type: "button", class: "action", part, "aria-label": label, title: label, onclick },
+    drawn(icon),
+  );
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -43,7 +47,11 @@ const ICONS = {
 /** One of the icons; it says nothing to a screen reader. */
 export function drawn(icon) {
   const svg = document.createElementNS(SVG, "svg");
-  for (const [name, value] of [["viewBox", "0 0 24 24"], ["aria-hidden", "true"], ["class", `icon ${icon}`]])
+  for (const [name, value] of [
+    ["viewBox", "0 0 24 24"],
+    ["aria-hidden", "true"],
+    ["class", `icon ${icon}`],
+  ])
     svg.setAttribute(name, value);
   const path = svg.appendChild(document.createElementNS(SVG, "path"));
   path.setAttribute("d", ICONS[icon]);

@@ -34,7 +34,7 @@ export class Lines {
   }
 
   append(text) {
-    for (let rest = text; rest; ) {
+    for (let rest = text; rest;) {
       const length = this.#room(rest);
       if (length > 0) this.#put(rest.slice(0, length));
       else this.#block = null;

@@ -27,11 +27,24 @@ export class MessageList extends EventTarget {
     this.#mark = el("div", { class: "mark", part: "unread-mark", role: "separator" }, words.unreadMark);
     this.list = el("div", { class: "messages" });
     this.earlier = el("p", { class: "earlier", hidden: true });
-    this.waiting = el("p", { class: "waiting", part: "typing", hidden: true }, el("span", { class: "dots" }), el("span", { class: "unseen" }));
+    this.waiting = el(
+      "p",
+      { class: "waiting", part: "typing", hidden: true },
+      el("span", { class: "dots" }),
+      el("span", { class: "unseen" }),
+    );
     // What is read out is said elsewhere, in sentences: here it would be tokens.
     this.node = el(
       "div",
-      { class: "log", part: "log", role: "log", "aria-label": words.messages(agent), "aria-live": "off", tabindex: "0", onscroll: () => this.#scrolled() },
+      {
+        class: "log",
+        part: "log",
+        role: "log",
+        "aria-label": words.messages(agent),
+        "aria-live": "off",
+        tabindex: "0",
+        onscroll: () => this.#scrolled(),
+      },
       this.earlier,
       this.list,
       this.waiting,
@@ -81,7 +94,8 @@ export class MessageList extends EventTarget {
     }
     this.#wait();
     if (this.#following) this.toEnd();
-    else if (first && this.list.firstChild !== first && first.isConnected) this.node.scrollTop = this.node.scrollHeight - fromEnd;
+    else if (first && this.list.firstChild !== first && first.isConnected)
+      this.node.scrollTop = this.node.scrollHeight - fromEnd;
     if (this.#stale.size > 0) this.#frame = requestAnimationFrame(() => this.#paint());
   }
 
@@ -100,7 +114,10 @@ export class MessageList extends EventTarget {
   #view(message) {
     let view = this.#views.get(message);
     if (view) return view;
-    view = message.role === "user" ? new UserView(message, this.#words, this.#does) : new AgentView(message, this.#words, this.#does, this.#agent);
+    view =
+      message.role === "user"
+        ? new UserView(message, this.#words, this.#does)
+        : new AgentView(message, this.#words, this.#does, this.#agent);
     this.#views.set(message, view);
     this.#stale.add(message);
     return view;
@@ -109,7 +126,11 @@ export class MessageList extends EventTarget {
   #standing({ turnId }) {
     const { messages, state } = this.#session;
     const ofTurn = messages.filter((message) => message.turnId === turnId);
-    return { ended: Boolean(state.ended), last: ofTurn.at(-1) === messages.at(-1), answered: ofTurn.some((message) => message.role === "agent" && over(message)) };
+    return {
+      ended: Boolean(state.ended),
+      last: ofTurn.at(-1) === messages.at(-1),
+      answered: ofTurn.some((message) => message.role === "agent" && over(message)),
+    };
   }
 
   #wait() {

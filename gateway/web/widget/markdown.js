@@ -23,10 +23,22 @@ const T = smd?.Token ?? {};
 
 // Token → tag. Headings, code, tables and images have functions of their own.
 const TAGS = new Map([
-  [T.Paragraph, "p"], [T.Blockquote, "blockquote"], [T.Line_Break, "br"], [T.Rule, "hr"],
-  [T.Italic_Ast, "em"], [T.Italic_Und, "em"], [T.Strong_Ast, "strong"], [T.Strong_Und, "strong"], [T.Strike, "s"],
-  [T.Code_Inline, "code"], [T.Link, "a"], [T.Raw_URL, "a"], [T.Image, "a"],
-  [T.List_Unordered, "ul"], [T.List_Ordered, "ol"], [T.List_Item, "li"],
+  [T.Paragraph, "p"],
+  [T.Blockquote, "blockquote"],
+  [T.Line_Break, "br"],
+  [T.Rule, "hr"],
+  [T.Italic_Ast, "em"],
+  [T.Italic_Und, "em"],
+  [T.Strong_Ast, "strong"],
+  [T.Strong_Und, "strong"],
+  [T.Strike, "s"],
+  [T.Code_Inline, "code"],
+  [T.Link, "a"],
+  [T.Raw_URL, "a"],
+  [T.Image, "a"],
+  [T.List_Unordered, "ul"],
+  [T.List_Ordered, "ol"],
+  [T.List_Item, "li"],
 ]);
 const HEADINGS = [T.Heading_1, T.Heading_2, T.Heading_3, T.Heading_4, T.Heading_5, T.Heading_6];
 
@@ -146,9 +158,13 @@ function made(data, token) {
   const parent = data.open.at(-1).node;
   if (HEADINGS.includes(token)) return parent.appendChild(el(headingTag(data, HEADINGS.indexOf(token) + 1)));
   if (token === T.Code_Fence || token === T.Code_Block) return codeBlock(parent, data.words);
-  if (token === T.Table) return parent.appendChild(el("div", { class: "table", tabindex: "0", role: "group" })).appendChild(el("table"));
+  if (token === T.Table)
+    return parent
+      .appendChild(el("div", { class: "table", tabindex: "0", role: "group" }))
+      .appendChild(el("table"));
   if (token === T.Table_Row) return tableRow(parent);
-  if (token === T.Table_Cell) return parent.appendChild(el(parent.parentNode.tagName === "THEAD" ? "th" : "td"));
+  if (token === T.Table_Cell)
+    return parent.appendChild(el(parent.parentNode.tagName === "THEAD" ? "th" : "td"));
   if (token === T.Checkbox) return parent.appendChild(el("span", { class: "box" }, "☐ "));
   return parent.appendChild(el(TAGS.get(token) ?? "span"));
 }
@@ -170,7 +186,9 @@ function codeBlock(parent, words) {
   const language = el("span", { class: "language" });
   const copy = action("copy", words.copyCode, () => copyText(code.textContent, copy, words));
   const title = el("figcaption", {}, language, copy);
-  parent.append(el("figure", { class: "code", part: "code", dir: "ltr" }, title, el("pre", { tabindex: "0" }, code)));
+  parent.append(
+    el("figure", { class: "code", part: "code", dir: "ltr" }, title, el("pre", { tabindex: "0" }, code)),
+  );
   return Object.assign(code, { language });
 }
 
@@ -216,7 +234,8 @@ function append(data, text) {
 function set(data, attribute, value) {
   const top = data.open.at(-1);
   if (attribute === smd.Attr.Href || attribute === smd.Attr.Src) top.href = value;
-  else if (attribute === smd.Attr.Lang) top.node.language.textContent = value.trim().split(/\s/)[0].slice(0, 40);
+  else if (attribute === smd.Attr.Lang)
+    top.node.language.textContent = value.trim().split(/\s/)[0].slice(0, 40);
   else if (attribute === smd.Attr.Start) top.node.setAttribute("start", String(parseInt(value, 10)));
   else if (attribute === smd.Attr.Checked) top.node.textContent = "☑ ";
 }

@@ -56,13 +56,22 @@ export class UserView extends MessageView {
     this.#withdraw = choice(words.withdraw, "withdraw", () => does.cancel(this.message));
     this.actions.append(copy, this.#edit);
     const foot = el("footer", {}, this.time, this.actions, this.note, this.#withdraw, this.#resend);
-    this.node = el("article", { class: "message user", part: "message user", "aria-label": words.you }, this.#body, foot);
+    this.node = el(
+      "article",
+      { class: "message user", part: "message user", "aria-label": words.you },
+      this.#body,
+      foot,
+    );
   }
 
   paint({ ended, answered }) {
     const { content, status, error } = this.message;
     put(this.#body, content);
-    this.tell(status === "refused" ? (error ?? this.words.status.refused) : (this.words.status[statusWord(status)] ?? ""));
+    this.tell(
+      status === "refused"
+        ? (error ?? this.words.status.refused)
+        : (this.words.status[statusWord(status)] ?? ""),
+    );
     this.offer(
       [this.#edit, answered && !ended],
       [this.#resend, status === "refused" && !ended],
@@ -88,7 +97,12 @@ export class AgentView extends MessageView {
     this.#retry = choice(words.retry, "retry", () => does.again(this.message));
     this.actions.append(copy, this.#again);
     const foot = el("footer", {}, this.note, this.#retry, this.actions, this.time);
-    this.node = el("article", { class: "message agent", part: "message agent", "aria-label": agent }, this.#content, foot);
+    this.node = el(
+      "article",
+      { class: "message agent", part: "message agent", "aria-label": agent },
+      this.#content,
+      foot,
+    );
   }
 
   /** Shows as much as there is time for. Is all of it shown? */
@@ -133,7 +147,12 @@ export class AgentView extends MessageView {
     const title = el("span", { class: "name" });
     const text = el("div", { class: "thoughts plain", dir: "auto" });
     const unfold = () => put(text, this.message.thought);
-    const node = el("details", { class: "fold thought", part: "thought", ontoggle: unfold }, el("summary", {}, drawn("fold"), title), text);
+    const node = el(
+      "details",
+      { class: "fold thought", part: "thought", ontoggle: unfold },
+      el("summary", {}, drawn("fold"), title),
+      text,
+    );
     this.#content.before(node);
     return { node, title, text };
   }

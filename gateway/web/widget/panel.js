@@ -49,7 +49,13 @@ export class Panel extends EventTarget {
       typing: (on) => session.typing(on),
       editLast: () => this.#editLast(),
     });
-    this.#jump = el("button", { type: "button", class: "jump", part: "jump", hidden: true, onclick: () => this.#list.toEnd() });
+    this.#jump = el("button", {
+      type: "button",
+      class: "jump",
+      part: "jump",
+      hidden: true,
+      onclick: () => this.#list.toEnd(),
+    });
     this.node = el(
       "section",
       { class: "panel", part: "panel" },
@@ -116,7 +122,9 @@ export class Panel extends EventTarget {
   }
 
   #again(turnId) {
-    const said = this.#session.messages.find((message) => message.turnId === turnId && message.role === "user");
+    const said = this.#session.messages.find(
+      (message) => message.turnId === turnId && message.role === "user",
+    );
     if (said) this.#send(said.content, { replaces: turnId });
   }
 
@@ -203,7 +211,9 @@ export class Panel extends EventTarget {
     this.#composer.node.hidden = Boolean(state.ended) && !this.#reopened;
     this.node.classList.toggle("running", this.running);
     this.#list.node.setAttribute("aria-busy", String(this.running));
-    this.#list.node.dataset.empty = this.#session.messages.length ? "" : this.#words.empty(this.#options.agent);
+    this.#list.node.dataset.empty = this.#session.messages.length
+      ? ""
+      : this.#words.empty(this.#options.agent);
     this.#jump.hidden = this.#list.following;
     put(this.#jump, this.unread ? this.#words.unread(this.unread) : this.#words.jump);
     this.#tell(notice(this.#reopened ? { ...state, ended: "" } : state, this.#words));
@@ -214,8 +224,13 @@ export class Panel extends EventTarget {
     this.#notice.hidden = !text;
     if (this.#notice.dataset.text === text) return;
     this.#notice.dataset.text = text;
-    const act = { renew: () => this.#session.renew(), restart: () => this.dispatchEvent(new Event("restart")) }[does];
-    const button = act ? [el("button", { type: "button", class: "choice", part: does, onclick: act }, label)] : [];
+    const act = {
+      renew: () => this.#session.renew(),
+      restart: () => this.dispatchEvent(new Event("restart")),
+    }[does];
+    const button = act
+      ? [el("button", { type: "button", class: "choice", part: does, onclick: act }, label)]
+      : [];
     this.#notice.replaceChildren(el("span", {}, text), ...button);
   }
 }

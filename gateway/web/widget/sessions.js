@@ -12,7 +12,8 @@ const ENTRY = /^(?:([^/=]+)\/)?([^/=]*)(?:=(.*))?$/;
 export function entries(text, agent) {
   return text.split(",").map((part) => {
     const [, named, id, label] = ENTRY.exec(part.trim()) ?? [];
-    if (id === undefined) throw new TypeError(`sessions="…" has ${JSON.stringify(part.trim())}: expected [agent/]id[=label].`);
+    if (id === undefined)
+      throw new TypeError(`sessions="…" has ${JSON.stringify(part.trim())}: expected [agent/]id[=label].`);
     return { agent: named?.trim() || agent, id: id.trim(), label: label?.trim() ?? "" };
   });
 }
@@ -29,7 +30,9 @@ export class OwnIds {
   /** The id for `name`; made if there is none, or if it is to be `fresh`. */
   get(name, fresh = false) {
     const key = `${this.#prefix} ${name}`;
-    const id = (!fresh && this.#read(key)) || crypto.getRandomValues(new BigUint64Array(2)).reduce((text, part) => text + part.toString(36), "");
+    const id =
+      (!fresh && this.#read(key)) ||
+      crypto.getRandomValues(new BigUint64Array(2)).reduce((text, part) => text + part.toString(36), "");
     this.#kept.set(key, id);
     try {
       localStorage.setItem(key, id);

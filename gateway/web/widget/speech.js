@@ -51,5 +51,7 @@ function complete(text) {
 }
 
 function spoken(text) {
-  return UNSAID.reduce((said, [what, instead]) => said.replace(what, instead), text).replace(/\s+/g, " ").trim();
+  return UNSAID.reduce((said, [what, instead]) => said.replace(what, instead), text)
+    .replace(/\s+/g, " ")
+    .trim();
 }

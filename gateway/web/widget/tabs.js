@@ -12,7 +12,13 @@ export class Tabs extends EventTarget {
 
   constructor(label) {
     super();
-    this.node = el("div", { class: "tabs", part: "tabs", role: "tablist", "aria-label": label, onkeydown: (event) => this.#key(event) });
+    this.node = el("div", {
+      class: "tabs",
+      part: "tabs",
+      role: "tablist",
+      "aria-label": label,
+      onkeydown: (event) => this.#key(event),
+    });
   }
 
   /** `names` and the nodes of their panels, in order. */
@@ -21,7 +27,15 @@ export class Tabs extends EventTarget {
     this.#tabs = names.map((name, place) =>
       el(
         "button",
-        { type: "button", class: "tab", part: "tab", role: "tab", id: `tab-${place}`, "aria-controls": `panel-${place}`, onclick: () => this.choose(place) },
+        {
+          type: "button",
+          class: "tab",
+          part: "tab",
+          role: "tab",
+          id: `tab-${place}`,
+          "aria-controls": `panel-${place}`,
+          onclick: () => this.choose(place),
+        },
         el("bdi", {}, name),
         el("span", { class: "badge", part: "badge", hidden: true }),
       ),
