@@ -1,5 +1,6 @@
 // A browser that a test owns: its clock, its sockets, its requests, its storage, its other pages.
 
+import "./older_node.mjs";
 import { Gateway } from "../../gateway/web/client.js";
 
 /** Let everything go on that can go on without time passing. */

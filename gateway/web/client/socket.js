@@ -61,13 +61,13 @@ export class SocketLine {
   }
 
   #hear(data) {
-    this.#alarm.heard(2 * this.#heartbeat);
     for (const text of data.split("\n")) {
       if (this.#to === null) return;
       const frame = JSON.parse(text);
       if (frame.type === "connected") this.#heartbeat = frame.heartbeat_ms;
       this.#to.frame(frame);
     }
+    if (this.#to !== null) this.#alarm.heard(2 * this.#heartbeat);
   }
 
   #silent() {

@@ -96,12 +96,12 @@ export class StreamLine {
 
   // Takes in whole lines, and gives back the rest. A frame is one line.
   #hear(text) {
-    this.#alarm.heard(2 * this.#heartbeat);
     const lines = text.split("\n");
     const rest = lines.pop();
     for (const line of lines) {
       if (this.#to !== null && line.startsWith("data: ")) this.#take(JSON.parse(line.slice(6)));
     }
+    if (this.#to !== null) this.#alarm.heard(2 * this.#heartbeat);
     return rest;
   }
 
