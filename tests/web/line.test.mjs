@@ -464,7 +464,8 @@ test("beside a stream a socket is tried again later, and takes over from where e
   await page.clock.pass(1);
   assert.equal(page.sockets.length, before + 1);
   page.socket.open();
-  page.socket.say(connected());
+  page.socket.say(connected({ connection_id: "c2" }));
+  assert.equal(gateway.state.connected.connection_id, "c1");
   assert.equal(gateway.state.transport, "http", "the stream goes on until the socket is there");
   stream.say(delta("s", "e.2.2", "t", "b"));
   await settle();

@@ -6,7 +6,13 @@ import json
 import re
 from pathlib import Path
 
+from httpx import ASGITransport, AsyncClient
+
 from gateway import __version__
+from gateway.agents.echo import EchoAgent
+from gateway.app import gateway_app
+from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
 from protocol.schema import typescript
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,3 +46,18 @@ def test_all_that_it_imports_is_in_it() -> None:
             imported = (script.parent / name).resolve()
             assert imported.exists(), f"{script.name}: {name}"
             assert imported.is_relative_to(WEB / "client"), f"{script.name}: {name}"
+
+
+async def test_pages_of_allowed_origins_may_import_it_and_no_others() -> None:
+    settings = Settings(allow_origins=("https://chat.example",), drain_timeout=0.01)
+    app = gateway_app(settings, agents={"echo": EchoAgent()}, store=MemoryStore())
+    async with app.lifespan(), AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as http:
+        for path in ("/client.js", "/client/desk.js"):
+            for origin, told in (
+                ("https://chat.example", "https://chat.example"),
+                ("https://else.example", None),
+            ):
+                script = await http.get(path, headers={"Origin": origin})
+                assert script.status_code == 200
+                assert script.headers["content-type"].startswith("text/javascript")
+                assert script.headers.get("access-control-allow-origin") == told
