@@ -2,6 +2,7 @@
 # With npm, the pages' third-party scripts are fetched too; without it they do without, and say so.
 #   make run [PORT=8081] [ARGS="--agent me=examples.own_agent:agent"]
 #   make test [ARGS="-k cursor"]
+#   make browser                                            what is seen, in Chromium
 #   BENCH=all make bench
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 
 FETCH := gateway/web/npm/fetch.py
 
-.PHONY: run test check lint-js fmt bench
+.PHONY: run test browser check lint-js fmt bench
 
 run: .venv/.run
 	@$(BIN)/python $(FETCH)
@@ -18,6 +19,10 @@ run: .venv/.run
 test: .venv/.dev
 	@$(BIN)/python $(FETCH) --dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+browser: .venv/.browser
+	@$(BIN)/python $(FETCH) --browser
+	@BROWSER=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
 check: .venv/.dev lint-js
 	$(BIN)/ruff format --check
@@ -37,12 +42,13 @@ fmt: .venv/.dev
 bench: .venv/.bench
 	$(BIN)/python -m tests.bench $(ARGS)
 
-# What is installed, as stamps; .dev and .bench hold what .run does, and more.
+# What is installed, as stamps; the others hold what .run does, and more.
 .venv/.run: EXTRAS :=
+.venv/.browser: EXTRAS := [dev,browser]
 .venv/.dev: EXTRAS := [dev]
 .venv/.bench: EXTRAS := [bench]
 
-.venv/.run .venv/.dev .venv/.bench: pyproject.toml
+.venv/.run .venv/.dev .venv/.browser .venv/.bench: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 		"Trunkline needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" \
 		% sys.version_info[:2])'

@@ -2,6 +2,7 @@
 
     python gateway/web/npm/fetch.py          # what the pages need
     python gateway/web/npm/fetch.py --dev    # and what checks and tests them
+    python gateway/web/npm/fetch.py --browser    # and what the examples are made with
 
 Nothing of it is committed; wheels carry it. Without npm the pages work in plain text and plain numbers, and
 say what is missing: so this says it too, and fails only where `CI=true`.
@@ -28,8 +29,18 @@ FILES = {
 }
 """Name in `vendor` → file of a package."""
 
+EXAMPLES = HERE.parents[2] / "examples" / "vendor"
+"""Where the import maps of examples find what they name."""
+BUNDLE = (
+    "--bundle",
+    "--format=esm",
+    "--minify",
+    '--define:process.env.NODE_ENV="production"',
+    "--log-level=error",
+)
 
-def main(*, dev: bool) -> str | None:
+
+def main(*, dev: bool, examples: bool = False) -> str | None:
     """Fetches; answers what went wrong, as a sentence for people."""
     npm = shutil.which("npm")
     if npm is None:
@@ -44,7 +55,17 @@ def main(*, dev: bool) -> str | None:
     VENDOR.mkdir(exist_ok=True)
     for name, source in FILES.items():
         shutil.copyfile(MODULES / source, VENDOR / name)
+    if examples:
+        _for_examples()
     return None
+
+
+def _for_examples() -> None:
+    """Vue as it comes; React, whose packages are no modules, as one."""
+    EXAMPLES.mkdir(exist_ok=True)
+    shutil.copyfile(MODULES / "vue/dist/vue.esm-browser.prod.js", EXAMPLES / "vue.js")
+    esbuild = str(MODULES / ".bin" / "esbuild")
+    subprocess.run([esbuild, "react.js", *BUNDLE, f"--outfile={EXAMPLES / 'react.js'}"], cwd=HERE, check=True)
 
 
 def _fresh(scope: str) -> bool:
@@ -55,7 +76,8 @@ def _fresh(scope: str) -> bool:
 
 
 if __name__ == "__main__":
-    problem = main(dev="--dev" in sys.argv[1:])
+    browser = "--browser" in sys.argv[1:]
+    problem = main(dev=browser or "--dev" in sys.argv[1:], examples=browser)
     if problem:
         print(problem, file=sys.stderr)
     sys.exit(1 if problem and os.environ.get("CI") == "true" else 0)

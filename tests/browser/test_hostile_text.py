@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser.agents import numbers
+from tests.browser.chat import SECONDS, Chat
+from tests.browser.served import Served
+from tests.browser.trace import Trace
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MOST = 50.0
+"""Milliseconds of one task of the main thread: what is longer, a person feels."""
+
+HOSTILE = """\
+<script>window.owned = 1</script>
+<img src=x onerror="window.owned = 2">
+<svg onload="window.owned = 3"></svg>
+<iframe srcdoc="<script>parent.owned = 4</script>"></iframe>
+<a href="javascript:window.owned = 5">press me</a>
+<style>* { display: none }</style>
+
+[here](javascript:window.owned=6) [there](data:text/html,<script>window.owned=7</script>) \
+[elsewhere](vbscript:x) ![picture](http://127.0.0.1:9/spy.png)
+
+`</code><script>window.owned = 8</script>` and
+
+```html
+</pre><script>window.owned = 9</script>
+```
+"""
+
+
+async def told(page: Page, gateway: Served, folder: Path, text: str) -> Chat:
+    """A page on which the agent has said that."""
+    file = folder / "said"
+    file.write_text(text)
+    await page.goto(gateway.url)
+    chat = Chat(page)
+    await chat.say(f"say {file}")
+    return chat
+
+
+async def test_nothing_that_an_agent_says_is_markup_or_runs(
+    gateway: Served, page: Page, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    chat = await told(page, gateway, tmp_path, HOSTILE)
+    await chat.shows_part("window.owned = 9")
+    answer = chat.answer()
+    await expect(answer).to_contain_text("<script>window.owned = 1</script>")
+    for link in await answer.get_by_text("press me").or_(answer.locator("a")).all():
+        await link.click(trial=True)
+    assert (
+        await answer.locator("script, img, iframe, style, svg:not(.icon), [onerror], [onload]").count() == 0
+    )
+    hrefs = await answer.locator("a").evaluate_all("links => links.map(({ protocol }) => protocol)")
+    assert set(hrefs) <= {"http:", "https:", "mailto:"}
+    assert await page.evaluate("window.owned") is None
+    assert not any("spy.png" in url for url in asked)
+
+
+async def test_nothing_that_a_user_says_is_markup_or_runs(gateway: Served, page: Page) -> None:
+    await page.goto(gateway.url)
+    chat = Chat(page)
+    await chat.field.fill("'<img src=x onerror=window.owned=1>'")
+    await chat.field.press("Enter")
+    await chat.shows_part("onerror")
+    assert await chat.panel.locator("img").count() == 0
+    assert await page.evaluate("window.owned") is None
+
+
+async def test_overrides_of_the_text_direction_do_not_leave_their_message(
+    gateway: Served, page: Page, tmp_path: Path
+) -> None:
+    chat = await told(page, gateway, tmp_path, "abc \u202e\u2066\u202egnp.exe")
+    await chat.shows_part("gnp.exe")
+    footer = chat.answers.last.locator("footer")
+    isolated = "node => getComputedStyle(node).unicodeBidi"
+    assert await chat.answer().locator(".body").first.evaluate(isolated) in ("isolate", "plaintext")
+    assert await footer.evaluate("node => getComputedStyle(node).direction") == "ltr"
+
+
+async def test_an_answer_of_two_hundred_thousand_characters_keeps_no_task_over_fifty_milliseconds(
+    gateway: Served, chromium: Browser, page: Page, tmp_path: Path
+) -> None:
+    paragraph = "A *paragraph* with **some** `code`, and words enough to fill a few lines of it. " * 5
+    text = "\n\n".join([paragraph] * (200_000 // len(paragraph))) + "\n\nTHE END"
+    await page.goto(gateway.url)
+    await Chat(page).say("warm up")
+    await Chat(page).shows("warm up")
+    (tmp_path / "said").write_text(text)
+    async with Trace(chromium, page) as trace:
+        chat = Chat(page)
+        await chat.say(f"say {tmp_path / 'said'}")
+        await expect(chat.answer().get_by_text("THE END")).to_be_visible(timeout=30 * SECONDS)
+    print(f"longest tasks: {[round(task) for task in trace.longest[:5]]} ms")
+    assert trace.longest[0] < MOST
+
+
+async def test_two_thousand_deltas_per_second_keep_no_task_over_fifty_milliseconds(
+    gateway: Served, chromium: Browser, page: Page
+) -> None:
+    await page.goto(gateway.url)
+    chat = Chat(page)
+    await chat.say("warm up")
+    await chat.shows("warm up")
+    async with Trace(chromium, page) as trace:
+        await chat.say("flood 6000 3")
+        await expect(chat.answer()).to_contain_text("5998 5999", timeout=30 * SECONDS)
+    await chat.shows(numbers(0, 6000))
+    print(f"longest tasks: {[round(task) for task in trace.longest[:5]]} ms")
+    assert trace.longest[0] < MOST
