@@ -187,11 +187,12 @@ class Gateway:
         # By the path, before anything is asked: whatever is refused is refused in the words of that surface.
         shape = next((respond for paths, respond in _SHAPES if paths.fullmatch(path)), error_response)
         scope.setdefault("state", {}).update(request_id=made, shape=partial(self._counted, shape))
-        always = [(b"x-request-id", made.encode()), *self._api.knock.cors(headers)]
+        named, cors = (b"x-request-id", made.encode()), self._api.knock.cors(headers)
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *always]
+                own = [*message.get("headers", ())]
+                message["headers"] = [*own, named, *([] if _says_who_may_read(own) else cors)]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=made):
@@ -216,6 +217,11 @@ class Gateway:
             response: Response = scope["state"]["shape"](refusal)
             return response
         return None
+
+
+def _says_who_may_read(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Is it known already which web pages may read this answer? Saying it twice allows none."""
+    return any(name == b"access-control-allow-origin" for name, _ in headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

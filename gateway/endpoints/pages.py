@@ -42,6 +42,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_OPEN = {**_HEADERS, "Access-Control-Allow-Origin": "*"}
+"""Any page may load scripts and styles: the library then tells its people why the gateway refuses them."""
 
 
 def routes(_: Api) -> list[Route]:
@@ -59,7 +61,7 @@ def routes(_: Api) -> list[Route]:
 def _page(body: bytes, name: str, kind: str) -> Endpoint:
     @described(f"The file `{name}` of the page.", answer=str, media=kind, public=True)
     async def page(_: Request) -> Response:
-        return Response(body, headers=_HEADERS, media_type=kind)
+        return Response(body, headers=_HEADERS if kind == "text/html" else _OPEN, media_type=kind)
 
     return page
 
@@ -80,6 +82,6 @@ def _folder(folder: Traversable, title: str) -> Endpoint:
         name = request.path_params["name"]
         if name not in held:
             raise Refused("not_found", f"There is no such file in {title}.")
-        return Response(held[name], headers=_HEADERS, media_type=_KINDS[PurePath(name).suffix])
+        return Response(held[name], headers=_OPEN, media_type=_KINDS[PurePath(name).suffix])
 
     return page

@@ -130,9 +130,7 @@ async def _open(
     headers, query = headers_of(scope), query_of(scope)
     cork = scope.get("extensions", {}).pop(EXTENSION, None)
     line = (Line if agent is None else AgentLine)(send, None if cork is None else cork["send_nowait"])
-    accept: Message = {"type": "websocket.accept", "subprotocol": None}
-    if SUBPROTOCOL in scope.get("subprotocols", ()):
-        accept["subprotocol"] = SUBPROTOCOL
+    accept = _accept(scope)
     try:
         identity = await _knock(api, headers, query, agent)
     except Refused as refusal:
@@ -262,8 +260,14 @@ async def _refuse_upgrade(
     if plain and "websocket.http.response" in scope.get("extensions", {}):
         await _answer_http(refusal, send)
     else:
-        await send({"type": "websocket.accept"})
+        await send(_accept(scope))
         await _refuse(Line(send, None), refusal)
+
+
+def _accept(scope: MutableMapping[str, Any]) -> Message:
+    """A browser gives up, untold, on a socket that does not name the subprotocol it asked for."""
+    offered = SUBPROTOCOL in scope.get("subprotocols", ())
+    return {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None}
 
 
 async def _answer_http(refusal: Refused, send: Send) -> None:

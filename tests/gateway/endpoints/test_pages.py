@@ -13,6 +13,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from gateway.settings import Settings
+
 WEB = Path(str(files("gateway") / "web"))
 SCRIPTS = sorted(
     str(path.relative_to(WEB))
@@ -76,6 +78,16 @@ async def test_nothing_else_of_the_folder_is_served(in_memory: Any, path: str) -
         response = await rig.http.get(path)
         assert response.status_code == 404
         assert response.json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("allowed", [(), ("https://there.example",), ("*",)])
+async def test_any_page_may_load_the_library_whoever_may_use_the_gateway(
+    in_memory: Any, allowed: tuple[str, ...]
+) -> None:
+    async with in_memory(Settings(allow_origins=allowed)) as rig:
+        for name in ("client.js", "widget.js", "widget/dom.js", "widget/widget.css"):
+            response = await rig.http.get(f"/{name}", headers={"Origin": "https://there.example"})
+            assert response.headers.get_list("access-control-allow-origin") == ["*"]
 
 
 async def test_nothing_on_it_is_inline_or_from_elsewhere(in_memory: Any) -> None:

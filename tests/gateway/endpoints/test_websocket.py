@@ -175,6 +175,15 @@ async def test_a_browser_is_told_in_frames_why_it_is_refused(served: Any) -> Non
             assert (await line.frame())["type"] == "connected"
 
 
+async def test_a_refused_socket_names_its_subprotocol_or_a_browser_would_not_read_why(served: Any) -> None:
+    async with (
+        served() as rig,
+        wire(rig, origin="https://evil.example", subprotocols=["gateway.v1"]) as line,
+    ):
+        assert line.socket.subprotocol == "gateway.v1"
+        assert await line.closed() == 4403
+
+
 async def test_a_token_in_the_header_is_enough(served: Any) -> None:
     async with served(authenticator=authenticator) as rig:
         for headers in ({"Authorization": "Bearer ann"}, {"X-API-Key": "ann"}):
