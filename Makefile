@@ -2,7 +2,6 @@
 # With npm, the pages' third-party scripts are fetched too; without it they do without, and say so.
 #   make run [PORT=8081] [ARGS="--agent me=examples.own_agent:agent"]
 #   make test [ARGS="-k cursor"]
-#   make browser                                            what is seen, in Chromium
 #   BENCH=all make bench
 
 PYTHON ?= python3
@@ -10,7 +9,7 @@ BIN := .venv/bin
 
 FETCH := gateway/web/npm/fetch.py
 
-.PHONY: run test browser check lint-js fmt bench
+.PHONY: run test check lint-js fmt bench
 
 run: .venv/.run
 	@$(BIN)/python $(FETCH)
@@ -19,10 +18,6 @@ run: .venv/.run
 test: .venv/.dev
 	@$(BIN)/python $(FETCH) --dev
 	@$(BIN)/python -m pytest $(ARGS)
-
-browser: .venv/.browser
-	@$(BIN)/python $(FETCH) --browser
-	@BROWSER=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
 check: .venv/.dev lint-js
 	$(BIN)/ruff format --check
@@ -44,11 +39,10 @@ bench: .venv/.bench
 
 # What is installed, as stamps; the others hold what .run does, and more.
 .venv/.run: EXTRAS :=
-.venv/.browser: EXTRAS := [dev,browser]
 .venv/.dev: EXTRAS := [dev]
 .venv/.bench: EXTRAS := [bench]
 
-.venv/.run .venv/.dev .venv/.browser .venv/.bench: pyproject.toml
+.venv/.run .venv/.dev .venv/.bench: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 		"Trunkline needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" \
 		% sys.version_info[:2])'

@@ -13,9 +13,6 @@ import structlog
 
 from gateway.logs import configure_logs
 
-collect_ignore = [] if os.environ.get("BROWSER") else ["browser"]
-"""The tests in Chromium have a target of their own: `make browser`."""
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

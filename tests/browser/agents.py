@@ -1,4 +1,4 @@
-"""What the gateways of these tests run: an agent that does what it is told, so that a test can foretell it."""
+"""What the gateways of these tests run: an agent that does as it is told."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _count(last: str, pause: str = "0") -> AsyncIterator[str]:
 async def _hold(before: str, after: str, file: str) -> AsyncIterator[str]:
     """Counts up to `before`, waits until there is that file, and counts on up to `after`."""
     yield numbers(0, int(before))
-    while not Path(file).exists():
+    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(LOOK)
     for number in range(int(before), int(after)):
         yield f"{number} "
@@ -38,7 +38,7 @@ async def _hold(before: str, after: str, file: str) -> AsyncIterator[str]:
 
 
 async def _say(file: str) -> AsyncIterator[str]:
-    yield Path(file).read_text()
+    yield Path(file).read_text()  # noqa: ASYNC240
 
 
 async def _flood(count: str, seconds: str) -> AsyncIterator[str]:
@@ -60,8 +60,8 @@ ORDERS: dict[str, Callable[..., AsyncIterator[str]]] = {
 
 
 async def agent(turn: Turn) -> AsyncIterator[Piece]:
-    """`count 300 0.01`, `hold 20 40 FILE`, `say FILE`, `flood 4000 2`: the first word is one of `ORDERS`. Whatever
-    else it is told, it repeats."""
+    """`count 300 0.01`, `hold 20 40 FILE`, `say FILE`, `flood 4000 2`: the first word is one of `ORDERS`, the
+    others go to it. Whatever else it is told, it repeats."""
     order, *words = shlex.split(turn.content)
     if order not in ORDERS:
         yield turn.content

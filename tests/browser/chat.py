@@ -14,10 +14,10 @@ SECONDS = 1_000.0
 
 
 async def until(page: Page, condition: str, argument: object = None) -> None:
-    """Waits until that JavaScript, or that function of the argument, is true of the page, five seconds at most. (`wait_for_function` would have the page
-    evaluate a string, which its policy forbids.)"""
+    """Waits until that JavaScript, or that function of the argument, is true of the page, five seconds at
+    most. (`wait_for_function` would have the page evaluate a string, which its policy forbids.)"""
     async with asyncio.timeout(5):
-        while not await page.evaluate(condition, argument):
+        while not await page.evaluate(condition, argument):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -46,7 +46,7 @@ class Chat:
         await self.field.press("Enter")
 
     async def shows(self, text: str, place: int = -1) -> None:
-        """Waits until that answer, counted as in a list, is exactly this: no character twice, none missing."""
+        """Waits until that answer, counted as in a list, is exactly this."""
         await expect(self.answer(place)).to_have_text(text.strip(), timeout=10 * SECONDS)
 
     async def shows_part(self, text: str, place: int = -1) -> None:

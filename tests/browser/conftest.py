@@ -60,6 +60,6 @@ async def lenient(chromium: Browser) -> AsyncIterator[Page]:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Served]:
-    """A gateway without authentication, with the agents `one`, `two` and `three`, which do as they are told."""
+    """A gateway without authentication. Its agents `one`, `two` and `three` do as they are told."""
     with served(tmp_path) as gateway:
         yield gateway

@@ -49,8 +49,8 @@ def served(
     names: Iterable[str] = AGENTS,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
-    """`gateway serve` with these arguments besides, with agents of these names that do as they are told, and its
-    store and log in that folder."""
+    """`gateway serve` with these arguments besides, and its store and log in that folder. The agents of these
+    names do as they are told."""
     agents = dict.fromkeys(names, "tests.browser.agents:agent")
     with ExitStack() as alive:
         yield Served(folder, alive, [*gateway_serve(folder / "chats.db", agents), *arguments], environment)

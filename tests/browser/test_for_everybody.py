@@ -118,14 +118,13 @@ async def test_a_conversation_is_held_with_the_keyboard_only(
     assert await chat.answers.count() == 2  # the edited one replaces the stopped one
 
 
-async def test_a_screen_reader_is_told_sentences_not_tokens(
-    gateway: Served, page: Page, tmp_path: Path
-) -> None:
+async def test_a_screen_reader_is_told_sentences_not_tokens(gateway: Served, page: Page) -> None:
     await page.goto(gateway.url)
     await expect(page.get_by_role("tab")).to_have_count(3)
     await page.evaluate("""() => {
         window.said = [];
-        const live = document.querySelector("trunkline-chat").shadowRoot.querySelector(".panel [aria-live=polite]");
+        const { shadowRoot } = document.querySelector("trunkline-chat");
+        const live = shadowRoot.querySelector(".panel [aria-live=polite]");
         new MutationObserver(() => live.textContent && said.push(live.textContent)).observe(
             live, { childList: true, characterData: true, subtree: true });
     }""")

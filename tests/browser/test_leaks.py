@@ -57,7 +57,8 @@ async def test_two_hundred_reconnects_in_a_row_leak_neither_listeners_nor_memory
 
 
 class Held(NamedTuple):
-    """What a page holds when everything is thrown away that may be. (Bytes would count what Chromium compiled.)"""
+    """What a page holds when everything is thrown away that may be. (Bytes would count what
+    Chromium compiled.)"""
 
     listeners: float
     nodes: float

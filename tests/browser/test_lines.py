@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from playwright.async_api import BrowserContext, Page, WebSocket, expect
 
 from tests.browser.agents import numbers
 from tests.browser.chat import SECONDS, Chat
+from tests.browser.proxy import proxy
 from tests.browser.served import AGENTS, Served
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -90,6 +92,24 @@ async def test_what_was_said_while_the_gateway_was_down_is_answered_when_it_is_b
     await gateway.start()
     await chat.shows(numbers(0, 7))
     assert await chat.answers.count() == 2
+
+
+async def test_a_message_that_nobody_acknowledged_survives_a_reload_and_is_said_once(
+    gateway: Served, page: Page
+) -> None:
+    async with proxy(gateway.url) as between:
+        await page.goto(between.url)
+        chat = Chat(page)
+        await chat.say("count 5")
+        await chat.shows(numbers(0, 5))
+        between.freeze()
+        await chat.say("count 7")
+        await expect(chat.panel.get_by_text("Sending")).to_be_visible()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(page.reload())
+            between.thaw()
+        await chat.shows(numbers(0, 7))
+        assert await chat.answers.count() == 2
 
 
 async def test_two_tabs_on_one_session_show_the_same_and_cancel_in_one_stops_both(

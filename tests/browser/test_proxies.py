@@ -83,7 +83,7 @@ async def test_a_proxy_that_holds_streams_back_is_noticed_and_the_socket_tried_a
         chat = Chat(page)
         await chat.say("count 50")
         async with asyncio.timeout(5):
-            while between.refused < 2:
+            while between.refused < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         between.upgrades = True  # sockets would get through, if somebody tried
         await goes_by(page, SOCKET)
@@ -118,7 +118,7 @@ async def test_ten_seconds_offline_lose_nothing_either_way(
 async def test_seven_tabs_of_one_site_in_fallback_are_all_live_and_all_able_to_send(
     gateway: Served, profile: BrowserContext
 ) -> None:
-    # A browser has six HTTP/1.1 connections to a host: seven streams of their own would leave none to send by.
+    # A browser has six HTTP/1.1 connections to a host: streams of their own would leave none to send by.
     async with proxy(gateway.url) as between:
         between.upgrades = False
         pages = [await profile.new_page() for _ in range(7)]

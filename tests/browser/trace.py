@@ -19,8 +19,8 @@ class Trace:
         self._browser = browser
         self._page = page
         self.longest: list[float] = []
-        """Milliseconds of the thread's own time that its tasks took, the longest first: time in which the machine
-        ran something else is not the page's fault."""
+        """Milliseconds of the thread's own time that its tasks took, the longest first: what else the machine
+        ran is not the page's fault."""
 
     async def __aenter__(self) -> Trace:
         await self._browser.start_tracing(page=self._page, categories=CATEGORIES)
@@ -49,7 +49,7 @@ def _names_main(event: dict[str, Any]) -> bool:
 def _of_the_test(event: dict[str, Any]) -> bool:
     """Is it a question that this test asks the page?"""
     told = event.get("args", {}).get("chrome_mojo_event_info", {})
-    return "DevToolsSession" in told.get("mojo_interface_tag", "")
+    return bool("DevToolsSession" in told.get("mojo_interface_tag", ""))
 
 
 def _within(ts: float, task: dict[str, Any]) -> bool:

@@ -11,12 +11,10 @@ OF_THE_NETWORK = ("Failed to load resource", "WebSocket connection to")
 
 
 class Watched:
-    """`wrong` holds what scripts of these pages threw, and what Chromium called an error in their consoles."""
+    """`wrong` holds what scripts of these pages threw, and what their consoles call an error."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.wrong: list[str] = []
-        self.told: list[str] = []
-        """All that was written to a console."""
         context.on("weberror", self._thrown)
         context.on("console", self._written)
 
@@ -24,6 +22,5 @@ class Watched:
         self.wrong.append(str(error.error))
 
     def _written(self, message: ConsoleMessage) -> None:
-        self.told.append(message.text)
         if message.type == "error" and not message.text.startswith(OF_THE_NETWORK):
             self.wrong.append(message.text)

@@ -2,7 +2,6 @@
 
     python gateway/web/npm/fetch.py          # what the pages need
     python gateway/web/npm/fetch.py --dev    # and what checks and tests them
-    python gateway/web/npm/fetch.py --browser    # and what the examples are made with
 
 Nothing of it is committed; wheels carry it. Without npm the pages work in plain text and plain numbers, and
 say what is missing: so this says it too, and fails only where `CI=true`.
@@ -40,7 +39,7 @@ BUNDLE = (
 )
 
 
-def main(*, dev: bool, examples: bool = False) -> str | None:
+def main(*, dev: bool) -> str | None:
     """Fetches; answers what went wrong, as a sentence for people."""
     npm = shutil.which("npm")
     if npm is None:
@@ -55,7 +54,7 @@ def main(*, dev: bool, examples: bool = False) -> str | None:
     VENDOR.mkdir(exist_ok=True)
     for name, source in FILES.items():
         shutil.copyfile(MODULES / source, VENDOR / name)
-    if examples:
+    if dev:
         _for_examples()
     return None
 
@@ -76,8 +75,7 @@ def _fresh(scope: str) -> bool:
 
 
 if __name__ == "__main__":
-    browser = "--browser" in sys.argv[1:]
-    problem = main(dev=browser or "--dev" in sys.argv[1:], examples=browser)
+    problem = main(dev="--dev" in sys.argv[1:])
     if problem:
         print(problem, file=sys.stderr)
     sys.exit(1 if problem and os.environ.get("CI") == "true" else 0)

@@ -3,7 +3,8 @@
 import { el, put } from "./dom.js";
 import { AgentView, UserView, over } from "./message.js";
 
-const BUDGET_MS = 8; // of a picture's 16
+const BUDGET_MS = 16; // of one picture, for nodes and their layout
+const LEAST_SHARE = 0.05;
 const AT_END = 48; // pixels from the end that still count as there
 const NEAR_TOP = 300;
 
@@ -19,6 +20,8 @@ export class MessageList extends EventTarget {
   #unread = null;
   #following = true;
   #frame = 0;
+  // How much of a picture's time went into making nodes; the rest, into laying them out.
+  #share = 1;
 
   /** `does`: what the buttons of messages do, `{ edit, resend, cancel, again }`. */
   constructor(session, agent, words, does) {
@@ -82,7 +85,8 @@ export class MessageList extends EventTarget {
 
   #paint() {
     this.#frame = 0;
-    const until = performance.now() + BUDGET_MS;
+    const start = performance.now();
+    const until = start + BUDGET_MS * this.#share;
     const late = () => performance.now() > until;
     const fromEnd = this.node.scrollHeight - this.node.scrollTop;
     const first = this.list.firstChild;
@@ -93,9 +97,12 @@ export class MessageList extends EventTarget {
       if (late()) break;
     }
     this.#wait();
+    const made = performance.now() - start;
+    const { scrollHeight } = this.node; // lays out what is about to be anyway
+    this.#share = Math.max(LEAST_SHARE, made / (performance.now() - start));
     if (this.#following) this.toEnd();
     else if (first && this.list.firstChild !== first && first.isConnected)
-      this.node.scrollTop = this.node.scrollHeight - fromEnd;
+      this.node.scrollTop = scrollHeight - fromEnd;
     if (this.#stale.size > 0) this.#frame = requestAnimationFrame(() => this.#paint());
   }
 

@@ -16,6 +16,7 @@ const DEEPEST = 20; // the parser keeps 24 open tokens, and no check
 const LONGEST_MARK = 8_192; // characters; it holds back an unfinished mark, and looks at all of it for each one more
 const STEP = 1_024; // characters written between two looks at the clock
 const LONGEST_PARAGRAPH = 12_000; // characters; what is longer goes on in another: a browser lays out one as a whole
+const LONGEST_LIST = 200; // items, likewise
 const NODE = 40; // characters that a node within a paragraph counts as
 const FIRST_HEADING = 3; // below the page's and the conversation's
 
@@ -140,11 +141,21 @@ function opened(data, token) {
     append(data, mark);
     return;
   }
+  if (token === T.List_Item) goOn(data.open.at(-1));
   const node = made(data, token);
   if (token === T.List_Item || token === T.Paragraph) data.last = "";
   const lines = token === T.Code_Fence || token === T.Code_Block ? new Lines(node) : null;
   data.open.at(-1).size += NODE;
   data.open.push({ node, token, href: null, lines, size: 0 });
+}
+
+/** A list that is long enough goes on in another, with the next number. */
+function goOn(list) {
+  const { node } = list;
+  if (node.childElementCount < LONGEST_LIST) return;
+  const start = node.localName === "ol" && node.start + node.childElementCount;
+  list.node = el(node.localName, { class: "on", start });
+  node.after(list.node);
 }
 
 /** No mathematics: a dollar is a dollar. And an underscore within a word is one: snake_case. */
@@ -210,8 +221,9 @@ export async function copyText(text, button, words) {
 
 function close(data) {
   const { node, token, href } = data.open.pop();
-  if (token === T.Link && href === null) node.replaceWith("[", ...node.childNodes, "]");
-  else if (token === T.Image && href === null) node.replaceWith("![", ...node.childNodes, "]");
+  const end = data.parser.pending.startsWith("]") ? "]" : ""; // what nobody closed has none
+  if (token === T.Link && href === null) node.replaceWith("[", ...node.childNodes, end);
+  else if (token === T.Image && href === null) node.replaceWith("![", ...node.childNodes, end);
   else if (token === T.Link || token === T.Image) linked(node, href, data.words);
   else if (token === T.Raw_URL) linkedAsWritten(node);
 }
@@ -221,7 +233,8 @@ function append(data, text) {
   data.last = text.at(-1);
   if (top.lines) return top.lines.append(text);
   top.size += text.length;
-  if (top.token === T.Paragraph && top.size > LONGEST_PARAGRAPH) {
+  if (top.size > LONGEST_PARAGRAPH && top.token !== undefined) {
+    if (top.token !== T.Paragraph) throw new Unfit();
     const cut = text.indexOf(" ") + 1;
     grow(top.node, text.slice(0, cut));
     top.node.after((top.node = el("p", { class: "on" })));
