@@ -3,8 +3,8 @@
 import { el, put } from "./dom.js";
 import { AgentView, UserView, over } from "./message.js";
 
-const BUDGET_MS = 16; // of one picture, for nodes and their layout
-const LEAST_SHARE = 0.05;
+const BUDGET_MS = 10; // of one picture, for nodes and their layout
+const FIRST_STEPS = 16; // of writing in one picture, while nothing is known of what they cost
 const AT_END = 48; // pixels from the end that still count as there
 const NEAR_TOP = 300;
 
@@ -20,8 +20,7 @@ export class MessageList extends EventTarget {
   #unread = null;
   #following = true;
   #frame = 0;
-  // How much of a picture's time went into making nodes; the rest, into laying them out.
-  #share = 1;
+  #steps = FIRST_STEPS; // that a picture has time for, as the ones before it tell
 
   /** `does`: what the buttons of messages do, `{ edit, resend, cancel, again }`. */
   constructor(session, agent, words, does) {
@@ -86,8 +85,8 @@ export class MessageList extends EventTarget {
   #paint() {
     this.#frame = 0;
     const start = performance.now();
-    const until = start + BUDGET_MS * this.#share;
-    const late = () => performance.now() > until;
+    let steps = 0;
+    const late = () => steps++ >= this.#steps || performance.now() - start > BUDGET_MS;
     const fromEnd = this.node.scrollHeight - this.node.scrollTop;
     const first = this.list.firstChild;
     this.#arrange();
@@ -97,13 +96,18 @@ export class MessageList extends EventTarget {
       if (late()) break;
     }
     this.#wait();
-    const made = performance.now() - start;
     const { scrollHeight } = this.node; // lays out what is about to be anyway
-    this.#share = Math.max(LEAST_SHARE, made / (performance.now() - start));
+    this.#learn(steps, performance.now() - start);
     if (this.#following) this.toEnd();
     else if (first && this.list.firstChild !== first && first.isConnected)
       this.node.scrollTop = scrollHeight - fromEnd;
     if (this.#stale.size > 0) this.#frame = requestAnimationFrame(() => this.#paint());
+  }
+
+  /** Text is laid out long after it is written: only a picture as a whole tells what a step costs. */
+  #learn(steps, took) {
+    if (steps < this.#steps && took < BUDGET_MS) return; // all there was
+    this.#steps = Math.max(1, this.#steps * Math.min(2, BUDGET_MS / took));
   }
 
   #arrange() {

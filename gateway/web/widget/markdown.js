@@ -16,7 +16,7 @@ const DEEPEST = 20; // the parser keeps 24 open tokens, and no check
 const LONGEST_MARK = 8_192; // characters; it holds back an unfinished mark, and looks at all of it for each one more
 const STEP = 1_024; // characters written between two looks at the clock
 const LONGEST_PARAGRAPH = 12_000; // characters; what is longer goes on in another: a browser lays out one as a whole
-const LONGEST_LIST = 200; // items, likewise
+const LONGEST_ROWS = 100; // items of a list, likewise, and rows of a table
 const NODE = 40; // characters that a node within a paragraph counts as
 const FIRST_HEADING = 3; // below the page's and the conversation's
 
@@ -142,6 +142,7 @@ function opened(data, token) {
     return;
   }
   if (token === T.List_Item) goOn(data.open.at(-1));
+  if (token === T.Table_Row) turnOver(data.open.at(-1));
   const node = made(data, token);
   if (token === T.List_Item || token === T.Paragraph) data.last = "";
   const lines = token === T.Code_Fence || token === T.Code_Block ? new Lines(node) : null;
@@ -152,10 +153,19 @@ function opened(data, token) {
 /** A list that is long enough goes on in another, with the next number. */
 function goOn(list) {
   const { node } = list;
-  if (node.childElementCount < LONGEST_LIST) return;
+  if (node.childElementCount < LONGEST_ROWS) return;
   const start = node.localName === "ol" && node.start + node.childElementCount;
   list.node = el(node.localName, { class: "on", start });
   node.after(list.node);
+}
+
+/** A table that is long enough goes on in another, under the same headings, as on the next page of a book. */
+function turnOver(table) {
+  const { node } = table;
+  if (node.rows.length < LONGEST_ROWS) return;
+  const box = node.parentNode.cloneNode();
+  table.node = box.appendChild(el("table", {}, node.tHead.cloneNode(true)));
+  node.parentNode.after(box);
 }
 
 /** No mathematics: a dollar is a dollar. And an underscore within a word is one: snake_case. */
