@@ -38,7 +38,7 @@ BUILT_IN = {
 }
 """What needs no colon. Imported when asked for: who only echoes does not pay for an HTTP client."""
 
-DEFAULT = ("eliza=eliza", "echo=echo", "metronome=metronome")
+DEFAULT = ("eliza=eliza", "echo=echo?pace_ms=40", "metronome=metronome")
 """The agents of a gateway that was given none."""
 
 
