@@ -19,7 +19,7 @@ from protocol.transcript import Transcript
 
 __all__ = ["Client", "Said", "Script", "gateway", "settle"]
 
-WAIT = 5.0
+WAIT = 30.0
 """Seconds that any wait of a test may take."""
 
 

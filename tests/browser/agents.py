@@ -7,8 +7,8 @@ import shlex
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from gateway import Turn
-from gateway.interfaces import Piece
+from gateway import AgentError, Turn
+from gateway.interfaces import Piece, Thought, ToolCall, ToolResult
 
 __all__ = ["agent", "numbers"]
 
@@ -21,6 +21,11 @@ def numbers(first: int, last: int) -> str:
     return "".join(f"{number} " for number in range(first, last))
 
 
+async def _there(file: str) -> None:
+    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(LOOK)
+
+
 async def _count(last: str, pause: str = "0") -> AsyncIterator[str]:
     for number in range(int(last)):
         yield f"{number} "
@@ -30,8 +35,7 @@ async def _count(last: str, pause: str = "0") -> AsyncIterator[str]:
 async def _hold(before: str, after: str, file: str) -> AsyncIterator[str]:
     """Counts up to `before`, waits until there is that file, and counts on up to `after`."""
     yield numbers(0, int(before))
-    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240
-        await asyncio.sleep(LOOK)
+    await _there(file)
     for number in range(int(before), int(after)):
         yield f"{number} "
         await asyncio.sleep(0)
@@ -39,6 +43,50 @@ async def _hold(before: str, after: str, file: str) -> AsyncIterator[str]:
 
 async def _say(file: str) -> AsyncIterator[str]:
     yield Path(file).read_text()  # noqa: ASYNC240
+
+
+async def _pieces(file: str, size: str) -> AsyncIterator[str]:
+    """What is in the file, so many characters at a time."""
+    text = Path(file).read_text()  # noqa: ASYNC240
+    for start in range(0, len(text), int(size)):
+        yield text[start : start + int(size)]
+        await asyncio.sleep(0)
+
+
+async def _take_down(file: str) -> AsyncIterator[str]:
+    """What is written into the file, as it grows. A line that says END is its end."""
+    said = 0
+    while not (text := Path(file).read_text()).endswith("END\n"):  # noqa: ASYNC240
+        yield text[said:]
+        said = len(text)
+        await asyncio.sleep(LOOK)
+    yield text[said:].removesuffix("END\n")
+
+
+async def _fail_once(file: str) -> AsyncIterator[str]:
+    """Fails, if that file is not there; then it is."""
+    yield "Well, "
+    if not Path(file).exists():  # noqa: ASYNC240
+        Path(file).touch()  # noqa: ASYNC240
+        raise AgentError("It broke.", retryable=True)
+    yield "it works."
+
+
+async def _think(thoughts: str, file: str, answer: str) -> AsyncIterator[Piece]:
+    """Thinks that, word by word, until there is that file, and answers."""
+    for word in thoughts.split():
+        yield Thought(f"{word} ")
+    await _there(file)
+    yield answer
+
+
+async def _use(tool: str, given: str, file: str, result: str) -> AsyncIterator[Piece]:
+    """Uses that tool, which takes until there is that file; says a little before and after."""
+    yield "Before. "
+    yield ToolCall("call-1", tool, {"text": given})
+    await _there(file)
+    yield ToolResult("call-1", result)
+    yield "After."
 
 
 async def _flood(count: str, seconds: str) -> AsyncIterator[str]:
@@ -51,10 +99,15 @@ async def _flood(count: str, seconds: str) -> AsyncIterator[str]:
             await asyncio.sleep(ahead)
 
 
-ORDERS: dict[str, Callable[..., AsyncIterator[str]]] = {
+ORDERS: dict[str, Callable[..., AsyncIterator[Piece]]] = {
     "count": _count,
     "hold": _hold,
     "say": _say,
+    "pieces": _pieces,
+    "take-down": _take_down,
+    "fail-once": _fail_once,
+    "think": _think,
+    "use": _use,
     "flood": _flood,
 }
 

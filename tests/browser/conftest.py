@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.served import Served, served
 from tests.browser.watched import Watched
 
+expect.set_options(timeout=20_000)  # milliseconds: two cores may be busy with something else
 CHROMIUM = shutil.which("chromium")
 # Root may not have Chromium's sandbox, and containers give little shared memory.
 FLAGS = [

@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 from gateway.keys import secret_key
 from gateway.tokens import mint
 from tests.browser.agents import numbers
-from tests.browser.chat import SECONDS, Chat
+from tests.browser.chat import Chat
 from tests.browser.proxy import proxy
 from tests.browser.served import Served, served
 from tests.browser.shown import Shown, shown
@@ -61,7 +61,7 @@ async def test_the_widget_says_why_it_does_not_work_on_a_page_that_is_not_allowe
         examples.name(gateway.url, token())
         await page.goto(f"{examples.url}/widget.html")
         why = f"Pages of {examples.url} may not talk to this gateway; see --allow-origin."
-        await expect(page.locator("trunkline-chat").get_by_text(why)).to_be_visible(timeout=5 * SECONDS)
+        await expect(page.locator("trunkline-chat").get_by_text(why)).to_be_visible()
 
 
 async def test_the_widget_says_why_it_does_not_work_with_a_token_that_does_not_count(
@@ -72,7 +72,7 @@ async def test_the_widget_says_why_it_does_not_work_with_a_token_that_does_not_c
     ) as gateway:
         examples.name(gateway.url, "not a token")
         await page.goto(f"{examples.url}/widget.html")
-        await expect(page.locator("trunkline-chat .line")).to_contain_text("token", timeout=5 * SECONDS)
+        await expect(page.locator("trunkline-chat .line")).to_contain_text("token")
 
 
 async def test_a_page_whose_gateway_is_not_there_says_so(

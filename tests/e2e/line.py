@@ -16,7 +16,7 @@ from protocol.transcript import Transcript
 
 __all__ = ["WAIT", "Line", "opened"]
 
-WAIT = 5.0
+WAIT = 30.0
 """Seconds that a test waits for anything."""
 
 

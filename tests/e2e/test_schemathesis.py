@@ -29,7 +29,7 @@ from gateway.stores.memory import MemoryStore
 from protocol.errors import TABLE
 from tests.e2e.process import gateway_serve, serving
 
-WAIT = 5.0
+WAIT = 30.0
 EXAMPLES = 40
 """Per operation, and as many again of what is not allowed."""
 ENDLESS = {("GET", "/api/sessions/{session_id}/events"), ("POST", "/events")}

@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).parents[2]
-WAIT = 10.0
+WAIT = 30.0
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:

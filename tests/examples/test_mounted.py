@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 
 from protocol import codec, frames
 
-WAIT = 5.0
+WAIT = 30.0
 
 
 async def test_the_apps_own_page_and_the_gateway_are_served_from_one_port() -> None:

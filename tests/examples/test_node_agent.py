@@ -11,7 +11,7 @@ import pytest
 from gateway.agents.http import HttpAgent
 from gateway.interfaces import Past, Piece, SessionRef, ToolCall, ToolResult, Turn, Usage
 
-WAIT = 5.0
+WAIT = 30.0
 SCRIPT = Path(__file__).parents[2] / "examples" / "node_agent.mjs"
 NODE = shutil.which("node")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.agents.openai import OpenAIAgent
 from gateway.interfaces import Past, SessionRef, Turn, Usage
 
-WAIT = 5.0
+WAIT = 30.0
 SCRIPT = Path(__file__).parents[2] / "examples" / "openai_upstream.py"
 
 

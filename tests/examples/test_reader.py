@@ -20,7 +20,7 @@ from gateway.serve import Server, configure
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 
-WAIT = 10.0
+WAIT = 30.0
 SCRIPT = Path(__file__).parents[2] / "examples" / "reader.sh"
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")

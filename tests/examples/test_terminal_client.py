@@ -14,7 +14,7 @@ from gateway.serve import Server, configure
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 
-WAIT = 10.0
+WAIT = 30.0
 SCRIPT = Path(__file__).parents[2] / "examples" / "terminal_client.py"
 
 

@@ -20,7 +20,7 @@ from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from protocol import codec, frames
 
-WAIT = 5.0
+WAIT = 30.0
 
 
 def make(**options: Any) -> Gateway:

@@ -26,7 +26,7 @@ from gateway.serve import Server, configure
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 
-WAIT = 5.0
+WAIT = 30.0
 CHAT = ("-m", "gateway", "chat", "--url")
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from gateway.settings import OPTIONS
 from gateway.stores.sqlite import SqliteStore
 from gateway.tokens import Tokens
 
-WAIT = 10.0
+WAIT = 30.0
 """Seconds that a process may take for anything: Python itself needs one where two cores are shared."""
 
 ROOT = Path(__file__).parents[2]

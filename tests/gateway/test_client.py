@@ -30,7 +30,7 @@ from protocol.errors import Refused
 from protocol.records import Timing
 from tests.harness import Said, Script
 
-WAIT = 5.0
+WAIT = 30.0
 
 
 async def no_wait(_: float) -> None:

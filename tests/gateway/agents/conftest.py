@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 Answer = Callable[["Exchange"], Awaitable[None]]
-WAIT = 5.0
+WAIT = 30.0
 
 
 class Exchange:

@@ -23,7 +23,7 @@ from gateway.interfaces import (
 )
 from protocol import records
 
-WAIT = 5.0
+WAIT = 30.0
 NDJSON = "application/x-ndjson"
 DONE = {"done": True}
 

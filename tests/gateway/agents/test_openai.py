@@ -21,7 +21,7 @@ from gateway.interfaces import (
     Usage,
 )
 
-WAIT = 5.0
+WAIT = 30.0
 SSE = "text/event-stream"
 DONE = "data: [DONE]\n\n"
 KEY = "sk-very-secret"
