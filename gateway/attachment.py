@@ -114,8 +114,10 @@ class Attachment(Reader):
         seq = session.state.seq if running is None else running.started_seq
         attachment = cls(connection, session, seq)
         session.log.readers.append(attachment)
-        # Said as of now, like the place: what ends while the history is read is told after it.
+        # Said as of its cursor, and before the history is read: what came or ended since is told after it.
         attached = attachment._attached("snapshot", place.reason)
+        if running is not None:
+            attached = replace(attached, queued=[*running.behind])
         wanted = DEFAULT_HISTORY if history is None else history
         messages: list[frames.HistoryMessage] = []
         has_more = seq > 0

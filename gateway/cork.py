@@ -208,6 +208,9 @@ class Corked(WebSocketsSansIOProtocol):
         text = message.get("text")
         if (utf8 is None and text is None) or not self.handshake_complete or self.close_sent:
             await super().send(message)
+            if message["type"] == "websocket.http.response.body":
+                # uvicorn forgets it (its #3138), and would log an error for every upgrade that is refused.
+                self.handshake_complete = self.close_sent
             return
         if not self.writable.is_set():
             await self.writable.wait()

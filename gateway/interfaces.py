@@ -303,8 +303,8 @@ class StoreError(Exception):
 
 
 class Stale(StoreError):
-    """The log's head is not the one given: somebody else appended. Nothing was written; read, decide
-    again."""
+    """The log's head is not the one given: somebody else appended. Nothing was written or deleted; read,
+    decide again."""
 
 
 class Duplicate(StoreError):
@@ -507,8 +507,16 @@ class Store(Protocol):
         """The newest session of that name."""
         ...
 
-    async def delete(self, key: Key, now: float, status: Literal["closed", "expired"] = "closed") -> None:
-        """Log, text and indexes go; a tombstone stays for 24 h. Raises `NoSession`."""
+    async def delete(
+        self,
+        key: Key,
+        now: float,
+        status: Literal["closed", "expired"] = "closed",
+        head: Head | None = None,
+    ) -> None:
+        """Log, text and indexes go; a tombstone stays for 24 h. Raises `NoSession`. With `head` it is done
+        directly after that one or not at all, like an append: any other is `Stale`, or a session that
+        another process has renewed would expire all the same."""
         ...
 
     async def due(self, now: float, node: str) -> list[Due]:

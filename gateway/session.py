@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Literal, Protocol
 
@@ -170,7 +171,7 @@ class Session(Actor):
                 await self._refresh()
                 return Accepted()
             case Delete():
-                return await self._end(item, "closed")
+                return await self._close(item)
             case Renew() | Configure() | Tend():
                 return await self._live(ask, item)
             case Send() | Note() if self.overdue:
@@ -181,7 +182,22 @@ class Session(Actor):
         return accepted
 
     async def _decide(self, command: Command, item: Item) -> Accepted:
-        """Decide, append, and decide again if others wrote in between."""
+        """Decide and append, and again if others wrote in between."""
+        while True:
+            try:
+                return await self._decide_once(command, item)
+            except Stale:
+                if isinstance(command, End | UseTool):
+                    await until_answered(self._refresh)  # a turn says it only once
+                else:
+                    await self._refresh()
+            except NoSession:
+                self._gone("closed")
+                raise Refused("session_closed", "The session was deleted.") from None
+
+    async def _decide_once(self, command: Command, item: Item) -> Accepted:
+        """Decide on the head that is known here, and append. Raises `Stale` if it is not the log's any more,
+        `NoSession`, and what `decide` raises."""
         runtime = self._runtime
         known: dict[str, KnownTurn | None] = {}
         while True:
@@ -202,20 +218,12 @@ class Session(Actor):
                     continue
                 if not decision.records:
                     return decision.answer
-                if isinstance(command, Send | Note):
+                if isinstance(command, Send | Note) and self._is_over:
                     await self._refuse_if_over(item)
+                    raise Stale  # it was renewed elsewhere, and this was decided before that was read
                 await self._append(decision, item)
             except Duplicate as duplicate:
                 known[duplicate.turn.turn_id] = duplicate.turn
-            except Stale:
-                if isinstance(command, End | UseTool):
-                    await until_answered(self._refresh)  # a turn says it only once
-                else:
-                    await self._refresh()
-                known.clear()
-            except NoSession:
-                self._gone("closed")
-                raise Refused("session_closed", "The session was deleted.") from None
             else:
                 return decision.answer
 
@@ -358,10 +366,10 @@ class Session(Actor):
         asleep = self.head is None
         if asleep:
             self._wake(await load_or_create(self._runtime, self.key, ask))
-        if self.overdue:
-            await self._end(item, "expired")
+        was_over = self.overdue
+        if was_over and await self._expire(item):
             self._wake(await load_or_create(self._runtime, self.key, ask))
-        elif ask.must_be_new and (not asleep or self._is_over):
+        elif ask.must_be_new and (was_over or not asleep or self._is_over):
             raise session_exists()
 
     def _wake(self, loaded: Loaded) -> None:
@@ -425,9 +433,7 @@ class Session(Actor):
     async def _live(self, command: lifetime.Command, item: Item) -> Accepted:
         """What a command does to the session's life. Raises `Refused`."""
         while True:
-            if isinstance(command, Tend) and self._is_over:
-                if self.state.running is None:
-                    await self._end(item, "expired")
+            if isinstance(command, Tend) and self._is_over and (await self._expire(item) or self._is_over):
                 return Accepted()
             await self._refuse_if_over(item)
             assert self.info is not None
@@ -452,35 +458,51 @@ class Session(Actor):
                 return Accepted()
 
     async def _refuse_if_over(self, item: Item) -> None:
-        """Nothing is done in a session whose time is over, and it ends now unless a turn keeps it."""
+        """Nothing is done in a session whose time is over, and it ends now unless a turn keeps it. Raises
+        `Refused`; on return others have renewed it, and that is read."""
         if self._is_over and self.info is not None and self.info.life is not None:
             expires_at = self.info.life.expires_at
-            if self.state.running is None:
-                await self._end(item, "expired")
-            raise expired(expires_at)
+            if await self._expire(item) or self._is_over:
+                raise expired(expires_at)
 
-    async def _end(self, item: Item, status: Literal["closed", "expired"]) -> Accepted:
-        """End every turn, waiting ones too, then the log."""
-        if self.state.running is not None and self.answer is None:
-            try:
-                await self._decide(Close(text=None), item)
-                await self._end_elsewhere()
-            except Refused:
-                if self.awake:
-                    raise
-                return Accepted()  # whoever ran the turn has ended the session
-        if self.log.text is not None:
-            self.log.text.close()  # its end is decided from here on: nobody may be shown more than that says
-        await self._decide(Close(), item)
+    async def _expire(self, item: Item) -> bool:
+        """Its time is over: end it, unless a turn keeps it or others have renewed it. Is it gone?"""
+        while self.awake and self.overdue:
+            await self._end(item, "expired")
+        return not self.awake
+
+    async def _close(self, item: Item) -> Accepted:
+        """Somebody wants it ended, with all that others say in it meanwhile."""
+        while self.awake:
+            if self.state.running is not None and self.answer is None:
+                try:
+                    await self._decide(Close(text=None), item)
+                    await self._end_elsewhere()
+                except Refused:
+                    if self.awake:
+                        raise
+                    break  # whoever ran the turn has ended the session
+            if self.log.text is not None:
+                self.log.text.close()  # its end is decided now: nobody may be shown more than that says
+            await self._end(item, "closed")
+        return Accepted()
+
+    async def _end(self, item: Item, status: Literal["closed", "expired"]) -> None:
+        """End every turn, waiting ones too, then the log; if others wrote since it was last read, only read
+        that: what was decided may not be true any more."""
         life, ended_at = None if self.info is None else self.info.life, self._runtime.now()
         if status == "expired" and life is not None:
             ended_at = life.expires_at
         try:
-            await self._runtime.store.delete(self.key, ended_at, status)
-        except NoSession:
-            pass
+            await self._decide_once(Close(), item)
+            await self._runtime.store.delete(self.key, ended_at, status, self.head)
+        except Stale:
+            with suppress(Refused):  # it is gone
+                await self._refresh()
+            return
+        except NoSession as gone:
+            status = gone.tombstone or status
         self._gone(status)
-        return Accepted()
 
     async def _end_elsewhere(self) -> None:
         """Wait until the node that runs the turn wrote its end; not for ever, it may be gone."""

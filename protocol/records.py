@@ -55,6 +55,8 @@ class Started(Struct, tag_field="type", tag="started", frozen=True, omit_default
     turn_id: str
     node: str
     created_at: float
+    behind: tuple[str, ...] = ()
+    """The turns that wait then, in the order in which they will run: a snapshot is taken from here."""
 
 
 class CancelRequested(Struct, tag_field="type", tag="cancel_requested", frozen=True, omit_defaults=True):

@@ -63,6 +63,8 @@ class Running(NamedTuple):
     started_seq: int
     node: str
     """Which process runs it."""
+    behind: tuple[str, ...] = ()
+    """The turns that waited when it started."""
     cancelling: bool = False
 
     @property
@@ -101,7 +103,7 @@ def evolve(state: State, record: Record) -> State:
         case Started():
             message = next(message for message in waiting if message.turn_id == record.turn_id)
             rest = tuple(other for other in waiting if other is not message)
-            return State(seq, Running(message, seq, record.node), rest)
+            return State(seq, Running(message, seq, record.node, record.behind), rest)
         case CancelRequested():
             if running is not None and running.turn_id == record.turn_id:
                 running = running._replace(cancelling=True)
@@ -261,11 +263,11 @@ def _start_next(state: State, decision: Decided, now: float, node: str) -> Decid
         state = evolve(state, record)
     if state.running is not None or not state.waiting:
         return decision
-    turn_id = state.waiting[0].turn_id
+    turn_id, *behind = [message.turn_id for message in state.waiting]
     answer = decision.answer
     if answer.turn_id == turn_id and answer.status == "queued":
         answer = answer._replace(status="started")
-    return Decided((*decision.records, Started(turn_id, node, now)), answer)
+    return Decided((*decision.records, Started(turn_id, node, now, tuple(behind))), answer)
 
 
 def _send(

@@ -53,7 +53,7 @@ def routes(api: Api) -> list[Route]:
             frame = await _frame(api, request)
             return json_response(await _take(api, request, identity, frame))
         except (Refused, NoSession, Unavailable) as error:
-            return _error(refusal_of(error), frame)
+            return _error(request, refusal_of(error), frame)
 
     @described(
         query=native.Which,
@@ -73,7 +73,7 @@ def routes(api: Api) -> list[Route]:
             cancelled = frames.Cancel(session_id, agent, body.turn_id, body.ref)
             return json_response(await _take(api, request, identity, cancelled))
         except (Refused, NoSession, Unavailable) as error:
-            return _error(refusal_of(error), cancelled)
+            return _error(request, refusal_of(error), cancelled)
 
     return [route("/frames", POST=post), route("/api/sessions/{session_id}/cancel", POST=cancel)]
 
@@ -145,11 +145,12 @@ async def _set_typing(api: Api, key: Key, line: Connection | None, typing: bool)
         session.log.set_typing(line or session, until if typing else None)
 
 
-def _error(refusal: Refused, frame: SessionFrame | None) -> Response:
+def _error(request: Request, refusal: Refused, frame: SessionFrame | None) -> Response:
     if frame is not None:
         refusal.ref = refusal.ref or frame.ref
         refusal.session_id = refusal.session_id or frame.session_id
-    return error_response(refusal)
+    response: Response = request.state.shape(refusal)
+    return response
 
 
 @shaped(frames.Error)

@@ -169,9 +169,11 @@ class MemoryStore:
                 await asyncio.sleep(0)
         return saved
 
-    async def delete(self, key: Key, now: float, status: Ended = "closed") -> None:
+    async def delete(self, key: Key, now: float, status: Ended = "closed", head: Head | None = None) -> None:
         """See `Store.delete`."""
         log = self._log(key)
+        if head is not None and log.head != head:
+            raise Stale
         self._catalog.remove(log)
         self._calendar.remove(log)
         del self._logs[key]

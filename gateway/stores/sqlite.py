@@ -128,9 +128,15 @@ class SqliteStore:
         """See `Store.save_text`."""
         return await self._worker.do(sqlite_write.save_text, batch)
 
-    async def delete(self, key: Key, now: float, status: Literal["closed", "expired"] = "closed") -> None:
+    async def delete(
+        self,
+        key: Key,
+        now: float,
+        status: Literal["closed", "expired"] = "closed",
+        head: Head | None = None,
+    ) -> None:
         """See `Store.delete`."""
-        await self._worker.do(sqlite_write.delete, key, now, status)
+        await self._worker.do(sqlite_write.delete, key, now, status, head)
 
     async def trim(self, now: float) -> int:
         """See `Store.trim`. In small steps: appends go on in between."""

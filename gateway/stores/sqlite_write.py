@@ -141,9 +141,13 @@ def label(database: Database, key: Key, label: str | None, now: float) -> None:
     )
 
 
-def delete(database: Database, key: Key, now: float, status: Literal["closed", "expired"]) -> None:
+def delete(
+    database: Database, key: Key, now: float, status: Literal["closed", "expired"], head: Head | None
+) -> None:
     """See `Store.delete`."""
     execute, log = database.connection.execute, log_of(database, key)
+    if head is not None and log.head != head:
+        raise Stale
     for table in "record", "turn", "segment":
         execute(f"DELETE FROM {table} WHERE place BETWEEN ? AND ?", (log.begin, log.end))
     execute("DELETE FROM active WHERE agent = ? AND user = ? AND session = ?", (key.agent, key.user, log.id))

@@ -88,6 +88,29 @@ async def test_a_snapshot_holds_as_many_messages_as_wanted(wanted: int, shown: l
         assert snapshot.has_more == (shown is not None)
 
 
+@pytest.mark.parametrize("node", ["where it runs", "another"])
+async def test_a_snapshot_says_who_waited_at_its_cursor_and_then_what_became_of_them(node: str) -> None:
+    script, store = Script(), MemoryStore()
+    async with gateway({"bot": script}, store) as g, gateway({"bot": script}, store) as other:
+        user, reader = Client(g), Client(g if node == "where it runs" else other)
+        for turn_id in "t0", "t1", "t2":
+            user.put("message", session_id="s", turn_id=turn_id, content="hi")
+        (await script.given("t0")).end()
+        await script.given("t1")
+        user.put("cancel", session_id="s", turn_id="t2")
+        await user.terminal("t2")
+        user.put("message", session_id="s", turn_id="t3", content="hi", ref="m")
+        await user.answer("m")
+        reader.put("attach", sessions=[{"session_id": "s", "history": 0}])
+        ended = await reader.terminal("t2")
+        [attached] = reader.of("s", frames.Attached)
+        assert (attached.turn_id, attached.queued) == ("t1", ["t2"])
+        assert ended.status == "cancelled"
+        assert [one.turn_id for one in reader.of("s", frames.Message)] == ["t3"]
+        assert reader.transcripts["s"].queue == ["t3"]
+        assert reader.broken is None
+
+
 async def test_following_leaves_nothing_behind() -> None:
     script = Script()
     async with gateway({"bot": script}, MemoryStore()) as g:

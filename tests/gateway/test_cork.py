@@ -385,6 +385,32 @@ async def test_sending_before_accepting_or_after_closing_is_a_bug_of_the_app() -
     await until(lambda: len(raised) == 2)
 
 
+async def test_an_upgrade_refused_over_http_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"who", "more_body": True})
+        await send({"type": "websocket.http.response.body", "body": b" are you?"})
+
+    peer = Peer(with_lifespan(app))
+    await until(lambda: not peer.server.tasks)
+    assert peer.line.writes[0].startswith(b"HTTP/1.1 401 ")
+    assert peer.line.writes[0].endswith(b"who are you?")
+    assert (len(peer.line.writes), peer.line.closing) == (1, True)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_an_upgrade_refused_over_http_by_half_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"who", "more_body": True})
+
+    peer = Peer(with_lifespan(app))
+    await until(lambda: not peer.server.tasks)
+    assert "without completing handshake" in caplog.text
+
+
 # ── The limit before hello ──
 
 

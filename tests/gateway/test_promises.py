@@ -26,6 +26,7 @@ PIECES = ["", "tok ", "é", "🙂", "\ud83d", "\ude42", "x" * 40, "line\nline", 
 
 clients = st.integers(0, 3)
 sessions = st.sampled_from(sorted(SESSIONS))
+histories = st.sampled_from([0, 2, 50])
 
 
 class Promises(RuleBasedStateMachine):
@@ -108,11 +109,10 @@ class Promises(RuleBasedStateMachine):
         named = {} if number is None else {"turn_id": f"{session}-t{number}"}
         self.put(client, "cancel", session_id=session, agent=SESSIONS[session], **named)
 
-    @rule(client=clients, session=sessions)
-    def attach(self, client: int, session: str) -> None:
-        self.put(
-            client, "attach", sessions=[{"session_id": session, "agent": SESSIONS[session], "create": True}]
-        )
+    @rule(client=clients, session=sessions, history=histories)
+    def attach(self, client: int, session: str, history: int) -> None:
+        target = {"session_id": session, "agent": SESSIONS[session], "create": True, "history": history}
+        self.put(client, "attach", sessions=[target])
 
     @rule(client=clients, session=sessions)
     def detach(self, client: int, session: str) -> None:
@@ -136,6 +136,7 @@ class Promises(RuleBasedStateMachine):
             known = [cursor for whose, cursor in self.given if whose == session]
             cursor = data.draw(st.sampled_from([None, "nonsense", *known[-20:]]))
             target: dict[str, Any] = {"session_id": session, "agent": agent, "create": True}
+            target["history"] = data.draw(histories)
             targets.append(target if cursor is None else {**target, "cursor": cursor})
         self.put(client, "attach", sessions=targets)
 

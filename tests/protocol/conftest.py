@@ -34,6 +34,8 @@ def _value(name: str, kind: inspect.Type) -> Any:
             return make_sample(struct)
         case inspect.ListType(item_type=item):
             return [_value(name, item)]
+        case inspect.VarTupleType(item_type=item):
+            return (_value(name, item),)
         case inspect.DictType() | inspect.AnyType():
             return {"key": [1, 2.5, True, None, "text é \u2028 \U0001f600"]}
         case inspect.BoolType():

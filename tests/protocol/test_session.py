@@ -257,6 +257,18 @@ def test_tools_speak_only_for_the_turn_that_runs_and_is_not_cancelled() -> None:
     assert log.kinds() == ["Message", "Started", "ToolCall", "CancelRequested"]
 
 
+def test_what_starts_says_who_waits_behind_it_in_the_order_in_which_they_will_run() -> None:
+    log = Log()
+    for turn_id in "abc":
+        log.send(turn_id)
+    log.send("d", on_busy="interrupt")
+    log.complete("a")
+    assert log.records[-1] == Started("d", "here", log.now, ("b", "c"))
+    log.do(Cancel("b"))
+    assert log.state.running is not None
+    assert log.state.running.behind == ("b", "c")
+
+
 def test_replaces_names_a_turn_that_is_over() -> None:
     log = Log()
     log.send("a")
@@ -414,6 +426,7 @@ class Rules(RuleBasedStateMachine):
                     assert running is None
                     assert phase[record.turn_id] == "waiting"
                     phase[record.turn_id] = "running"
+                    assert {*record.behind} == {turn for turn, now in phase.items() if now == "waiting"}
                     running = record.turn_id
                 case Response() | Failed():
                     assert phase[record.turn_id] in ("waiting", "running")

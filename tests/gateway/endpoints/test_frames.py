@@ -57,6 +57,15 @@ async def test_cancel_and_renew_are_answered_by_ok(in_memory: Any) -> None:
         await said.closed.wait()
 
 
+async def test_what_is_refused_is_counted_once(in_memory: Any) -> None:
+    async with in_memory() as rig:
+        await rig.http.post("/frames", json=message(content=7))
+        await rig.http.post("/frames", json={"type": "cancel", "session_id": "none"})
+        await rig.http.post("/api/sessions/none/cancel")
+        counted = rig.app.supervisor.runtime.metrics.refusals
+        assert counted == {"bad_frame": 1, "session_not_found": 2}
+
+
 async def test_what_is_refused_is_the_error_frame_with_its_status(in_memory: Any) -> None:
     async with in_memory(Settings(max_waiting=0, drain_timeout=0.01)) as rig:
         await rig.http.post("/frames", json=message())

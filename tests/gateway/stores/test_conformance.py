@@ -910,6 +910,20 @@ async def test_a_deleted_session_leaves_nothing_but_a_tombstone(running: Session
     assert await store.due(NOW, "another node") == []
 
 
+async def test_nothing_is_deleted_that_was_decided_on_another_head(running: Session) -> None:
+    old = running.head
+    await running.append(last := Event("k", 1, NOW))
+    renewed = await running.append()
+    assert renewed.seq == old.seq + 1
+    for head in old, replace(renewed, tag="x"), replace(renewed, epoch="x"):
+        with pytest.raises(Stale):
+            await running.store.delete(KEY, NOW, "expired", head)
+    assert (await running.log())[-1] == last
+    await running.store.delete(KEY, NOW, "expired", renewed)
+    with pytest.raises(NoSession):
+        await running.store.delete(KEY, NOW, "expired", renewed)
+
+
 async def test_over_a_tombstone_a_session_is_made_only_on_purpose_and_with_a_new_epoch(
     running: Session,
 ) -> None:

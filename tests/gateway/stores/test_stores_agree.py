@@ -69,6 +69,7 @@ class Create(NamedTuple):
 
 class Delete(NamedTuple):
     key: Key
+    head: Literal["any", "current", "old"]
 
 
 class Name(NamedTuple):
@@ -96,7 +97,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     ),
     st.builds(Save, Session, st.none() | Turn, Small, st.text("ab\x00é😀", max_size=8)),
     st.builds(Create, Session, st.booleans(), st.booleans(), Seconds, Shared),
-    st.builds(Delete, st.sampled_from(KEYS[:1])),
+    st.builds(Delete, st.sampled_from(KEYS[:1]), st.sampled_from(["any", "current", "old"])),
     st.builds(Name, Session, st.none() | st.just("name")),
     st.builds(Trim, st.sampled_from([0.0, 0.5, 1.5, 3.0])),
 )
@@ -207,8 +208,10 @@ class Pair:
                 if isinstance(head, Head):
                     self.known[key] = Known()
                     self.known[key].heads.append(head)
-            case Delete(key):
-                await self.both("delete", key, self.now)
+            case Delete(key, which):
+                heads = self.known[key].heads
+                head = {"any": None, "current": heads[-1], "old": heads[0]}[which]
+                await self.both("delete", key, self.now, "closed", head)
             case Name(key, label):
                 await self.both("label", key, label, self.now)
             case Trim(days):
