@@ -54,6 +54,22 @@ async def test_the_widget_works_on_a_page_of_another_origin_that_is_allowed_and_
         await chat.shows(numbers(0, 200))
 
 
+async def test_where_its_place_has_no_height_the_widget_keeps_its_own_however_much_is_said(
+    examples: Shown, page: Page, tmp_path: Path
+) -> None:
+    with served(tmp_path, "--allow-origin", examples.url, names=["eliza"]) as gateway:
+        examples.name(gateway.url)
+        await page.goto(f"{examples.url}/widget.html")
+        size = "node => [node.offsetHeight, node.shadowRoot.querySelector('.frame').offsetHeight]"
+        widget = page.locator("trunkline-chat")
+        before = await widget.evaluate(size)
+        chat = Chat(page)
+        await chat.say("count 2000")
+        await chat.shows(numbers(0, 2000))
+        assert await widget.evaluate(size) == before
+        assert before[0] == before[1] > 400
+
+
 async def test_the_widget_says_why_it_does_not_work_on_a_page_that_is_not_allowed(
     examples: Shown, page: Page, tmp_path: Path
 ) -> None:
