@@ -25,6 +25,7 @@ const sessions = new Sessions(line, {
   more: byId("more"),
 });
 let watched = null;
+let attached = false; // until then frames are of the last one, which may have had the same id
 
 // ── The line ──
 
@@ -42,8 +43,13 @@ line.addEventListener("open", () => {
 line.addEventListener("frame", ({ frame }) => {
   if (frame.type === "about") byId("veiled").hidden = frame.contents;
   else if (frame.type === "figures") showFigures(frame);
-  else if (!NOT_OF_A_SESSION.has(frame.type) && frame.session_id === watched?.session_id) timeline.take(frame);
+  else if (!NOT_OF_A_SESSION.has(frame.type) && frame.session_id === watched?.session_id) takeFrame(frame);
 });
+
+function takeFrame(frame) {
+  attached ||= frame.type === "attached";
+  if (attached) timeline.take(frame);
+}
 
 function showKeyForm(wanted, refusal) {
   byId("key").hidden = !wanted;
@@ -87,20 +93,23 @@ function row(name, value) {
 
 sessions.addEventListener("choose", ({ row: chosen }) => watch(chosen));
 timeline.addEventListener("ended", () => {
+  if (byId("actions").contains(document.activeElement)) byId("frames-scroll").focus();
   byId("actions").hidden = true;
 });
 
 async function watch(session) {
   watched = session;
+  attached = false;
   timeline.clear();
   timeline.pause(false);
   byId("pause").setAttribute("aria-pressed", "false");
-  byId("watched").replaceChildren(
-    ...[session.session_id, session.agent, session.user].map((text) =>
-      Object.assign(document.createElement("bdi"), { textContent: text }),
-    ),
-  );
+  byId("watched").replaceChildren(...names(session));
   byId("actions").hidden = !(await done({ type: "watch", ...session }));
+}
+
+/** Which it is, and whose: users may have chosen the same id. */
+function names({ session_id: id, agent, user }) {
+  return [id, agent, user].map((text) => Object.assign(document.createElement("bdi"), { textContent: text }));
 }
 
 /** Ask for that; what goes wrong is said beside the timeline. */
@@ -120,7 +129,7 @@ byId("pause").addEventListener("click", ({ currentTarget }) => {
 });
 byId("cancel").addEventListener("click", () => done({ type: "cancel", ...watched }));
 byId("close").addEventListener("click", () => {
-  byId("sure-which").textContent = watched.session_id;
+  byId("sure-which").replaceChildren(...names(watched));
   byId("sure").showModal();
 });
 byId("sure").addEventListener("close", async ({ currentTarget }) => {

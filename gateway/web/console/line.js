@@ -45,7 +45,7 @@ export class Line extends EventTarget {
     return sessionStorage.getItem(KEY) !== null;
   }
 
-  /** Open it again with that service key, kept as long as this tab; null forgets it. */
+  /** Open it again with that service key, kept as long as this tab unless it is refused; null forgets it. */
   show(key) {
     if (key === null) sessionStorage.removeItem(KEY);
     else sessionStorage.setItem(KEY, key);
@@ -106,6 +106,7 @@ export class Line extends EventTarget {
     const final = FINAL.get(code);
     if (final) {
       if (!this.hasKey) this.refusal = "";
+      if (final.key) sessionStorage.removeItem(KEY);
       this.#tell(final.key ? "key" : "refused", this.refusal || final.words);
       return;
     }

@@ -50,8 +50,8 @@ const CARDS = [
     ],
   },
   {
-    title: "Gap between deltas",
-    what: "Within a turn, lately",
+    title: "Delta gap",
+    what: "Between two deltas of a turn, lately",
     format: duration,
     series: [
       { name: "p50", of: (f) => f.gap.p50 },

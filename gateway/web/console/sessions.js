@@ -103,14 +103,14 @@ function mark(row, chosen) {
 }
 
 function update(row, session, chosen) {
-  const [first, agent, user, state, messages, readers, last] = row.children;
+  const [first, state, agent, user, messages, readers, last] = row.children;
   mark(row, chosen);
   say(first.firstChild, session.label ?? session.session_id);
   first.title = session.session_id;
-  say(agent, session.agent);
-  say(user, session.user);
   state.dataset.state = stateOf(session);
   say(state, wordsOf(session));
+  say(agent, session.agent);
+  say(user, session.user);
   say(messages, count(session.messages));
   say(readers, count(session.readers));
   say(last, ago(session.updated_at));

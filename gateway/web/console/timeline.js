@@ -15,6 +15,7 @@ const FACTS = {
   tool_call: (f) => [["", f.name], ["input", f.input]],
   tool_result: (f) => [["", f.content], ["", f.is_error ? "failed" : null]],
   response: (f) => [
+    ["", f.status === "completed" ? null : f.status],
     ["", f.content],
     ["first after", ms(f.timing?.first_delta_ms)],
     ["in all", ms(f.timing?.total_ms)],
