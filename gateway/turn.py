@@ -207,11 +207,13 @@ class Answer:
 
     def _time(self) -> None:
         """A piece came that is timed: the first one, the one after it, and the one after each count."""
-        now = asyncio.get_running_loop().time()
+        now, metrics = asyncio.get_running_loop().time(), self._runtime.metrics
         if self._first_at is None:
+            assert self._started_at is not None
             self._first_at = self._timed_from = now
+            metrics.first_delta.observe(now - self._started_at)
         else:
-            self._runtime.metrics.gap.observe(now - self._timed_from)
+            metrics.gap.observe(now - self._timed_from)
             self._timed = True
 
     def _extend(self, piece: str) -> bool:
@@ -376,8 +378,6 @@ class Answer:
             metrics.turn_seconds.observe(seconds)
             if isinstance(record, records.Response) and record.status == "completed":
                 self._runtime.took(self._log.agent, seconds)
-            if self._first_at is not None:
-                metrics.first_delta.observe(self._first_at - self._started_at)
         self._session.ended(record)
 
     def _stop(self) -> None:

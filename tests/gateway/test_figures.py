@@ -77,6 +77,7 @@ async def test_a_turn_is_counted_while_it_runs_and_the_gaps_of_its_deltas_are_se
             said.say("word ")
             await settle()
             assert metrics.deltas == number // 32 * 32
+            assert sum(metrics.first_delta.counts) == 1
             assert sum(metrics.gap.counts) == (number >= 2) + (number >= 33)
         said.end()
         await bob.terminal("t")
