@@ -18,7 +18,7 @@ from tests.browser.console import LENGTH, Console
 from tests.browser.proxy import proxy
 from tests.browser.served import Served, served
 from tests.browser.talk import answered, says, where
-from tests.browser.trace import Trace
+from tests.browser.trace import MOST, Trace
 from tests.e2e.line import opened
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,9 +27,6 @@ SECRET = "swordfish"
 STICKS_OUT = """() => [...document.querySelectorAll("html, .top, .card, .values, .head, .facts, dialog")]
     .filter((node) => node.scrollWidth > node.clientWidth)
     .map((node) => node.outerHTML.slice(0, 80))"""
-MOST = 150.0
-"""Milliseconds of one task of the main thread; see `test_hostile_text.py`."""
-
 
 # ── Sessions ──
 

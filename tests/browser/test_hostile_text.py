@@ -8,16 +8,12 @@ from playwright.async_api import Browser, Page, expect
 from tests.browser.agents import numbers
 from tests.browser.chat import Chat, until
 from tests.browser.served import Served
-from tests.browser.trace import Trace
+from tests.browser.trace import MOST, Trace
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SHOWN = """() => document.querySelector("trunkline-chat").shadowRoot.querySelector(".panel .messages")
     .lastElementChild.querySelector(".content")?.textContent.trimEnd().endsWith("THE END")"""
-MOST = 150.0
-"""Milliseconds of one task of the main thread. A person feels what is longer than 50, and none is on a quiet
-machine (`make test ARGS="-s -k no_task_long"` tells); three times that is what a busy one may take for it."""
-
 HOSTILE = """\
 <script>window.owned = 1</script>
 <img src=x onerror="window.owned = 2">
