@@ -152,7 +152,10 @@ export class Gateway implements Events<GatewayEvents> {
   removeEventListener<K extends keyof GatewayEvents>(type: K, listener: (event: GatewayEvents[K]) => void): void;
 }
 
-/** One conversation. Iterate it for its frames from now on. */
+/**
+ * One conversation. Iterate it for its frames from now on: until the session is detached or the line is over for good
+ * (`TurnFailed`), or too many wait to be taken (`Lagged`).
+ */
 export class Session implements Events<SessionEvents>, AsyncIterable<ServerFrame> {
   private constructor();
   readonly id: string;
@@ -203,6 +206,8 @@ export class TurnFailed extends Error {
   /** What was said before it failed. */
   readonly partial: string;
   readonly retryable: boolean;
+  /** All that is known of it. */
+  readonly frame: ErrorFrame;
 }
 
 /** One who iterates a session's frames took too few of them. */

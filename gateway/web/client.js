@@ -80,9 +80,11 @@ export class Gateway extends EventTarget {
 
   #listen({ window, document }) {
     const { signal } = this.#unlisten;
-    const hurry = () => document.visibilityState === "hidden" || this.#desk.hurry();
-    for (const type of ["online", "offline", "pageshow"]) window.addEventListener(type, hurry, { signal });
-    document.addEventListener("visibilitychange", hurry, { signal });
+    const hurry = () => this.#desk.hurry();
+    const seen = () => document.visibilityState === "hidden" || hurry();
+    for (const type of ["online", "offline"]) window.addEventListener(type, hurry, { signal });
+    window.addEventListener("pageshow", seen, { signal });
+    document.addEventListener("visibilitychange", seen, { signal });
     // A page that is hidden may never be heard of again.
     document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && this.#keep(), {
       signal,

@@ -185,6 +185,22 @@ test("a turn is cancelled, also before the gateway has it", async () => {
   assert.equal(next.took("cancel").length, 1);
 });
 
+test("what runs is stopped, also if there is no line just now, and it is another page's", async () => {
+  const { page, chat, socket } = await talking();
+  socket.say(message("s", "e.1.0", "t"), delta("s", "e.1.1", "t", "x"));
+  socket.die();
+  chat.cancel();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  next.say(attached("s", { mode: "replay", cursor: "e.1.1", status: "running", turn_id: "t" }));
+  assert.deepEqual(
+    next.took("cancel").map(({ turn_id }) => turn_id),
+    ["t"],
+  );
+  next.say(attached("s", { mode: "replay", cursor: "e.1.1", status: "running", turn_id: "t" }));
+  assert.deepEqual(next.took("cancel"), [], "once");
+});
+
 test("a line that breaks comes back from where each session stands, and what was not acknowledged is sent again", async () => {
   const { page, gateway, chat, socket } = await talking();
   const heard = chat.send("one", { turnId: "t" });
@@ -401,6 +417,24 @@ test("after a snapshot older messages are asked for anew", async () => {
   }
 });
 
+test("older messages that come after a snapshot do not leave a gap", async () => {
+  const { page, chat, socket } = await talking();
+  const said = (turn_id) => ({ role: "user", turn_id, content: "?", created_at: 1 });
+  socket.say(attached("s", { cursor: "e.9.0", has_more: true, messages: [said("d")] }));
+  const more = chat.more(2);
+  await settle();
+  socket.say(attached("s", { cursor: "e.99.0", has_more: true, messages: [said("z")] }));
+  page.requests.at(-1).json({ messages: [said("c"), said("d")], has_more: true, before: "P" });
+  await more;
+  assert.deepEqual(
+    chat.messages.map(({ turnId }) => turnId),
+    ["z"],
+  );
+  chat.more(2);
+  await settle();
+  assert.match(page.requests.at(-1).url, /limit=3&agent=bot$/);
+});
+
 test("a turn that was over already, and is shown, is answered with what is shown", async () => {
   const { chat, socket } = await talking();
   socket.say(message("s", "e.1.0", "t"), response("s", "e.3.0", "t", "A"));
@@ -408,6 +442,87 @@ test("a turn that was over already, and is shown, is answered with what is shown
   socket.say(ok(socket.took("message")[0], "completed", { duplicate: true }));
   assert.equal((await turn).content, "A");
   assert.deepEqual(socket.took("attach"), []);
+});
+
+test("what was accepted after a snapshot is not lost because a line broke and the running turn is over", async () => {
+  const { page, chat, socket } = await talking();
+  socket.say(attached("s", { cursor: "e.1.0", status: "running", turn_id: "r" }));
+  const turn = chat.send("two", { turnId: "t" });
+  socket.say(ok(socket.took("message")[0], "queued"));
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  next.say(attached("s", { mode: "replay", cursor: "e.1.0" }));
+  await settle();
+  assert.equal(turn.over, false);
+  next.say(message("s", "e.2.0", "t", "two"), response("s", "e.3.0", "r", "R"), response("s", "e.4.0", "t", "T"));
+  assert.equal((await turn).content, "T");
+});
+
+test("what was over, and may still come, is looked up if it does not", async () => {
+  const { page, chat, socket } = await talking();
+  const turn = chat.send("one", { turnId: "t" });
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  next.took("attach");
+  next.say(attached("s", { mode: "replay" }), ok(next.took("message")[0], "completed", { duplicate: true }));
+  assert.deepEqual(next.took("attach"), []);
+  await page.clock.pass(5_000);
+  assert.equal(next.took("attach")[0].sessions[0].cursor, undefined);
+  next.say(attached("s", { mode: "replay" })); // of the following before
+  assert.equal(chat.state.attached, false);
+  next.say(attached("s", { cursor: "e.9.0" }));
+  await assert.rejects(async () => await turn, { code: "turn_not_found" });
+});
+
+test("what was over is answered, too, if its session cannot be followed", async () => {
+  const { page, chat, socket } = await talking();
+  const turn = chat.send("one", { turnId: "t" });
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  next.say(refused({ session_id: "s" }, "forbidden"));
+  next.say(ok(next.took("message")[0], "completed", { duplicate: true }));
+  next.took("attach");
+  next.say(refused({ session_id: "s" }, "forbidden"));
+  await assert.rejects(async () => await turn, { code: "forbidden" });
+});
+
+test("the same said again under the same name is the same turn, something else is refused", async () => {
+  const { chat, socket } = await talking();
+  const turn = chat.send("one", { turnId: "t" });
+  assert.equal(chat.send("one", { turnId: "t" }), turn);
+  const other = chat.send("two", { turnId: "t" });
+  assert.equal(socket.took("message").length, 1);
+  await assert.rejects(async () => await other, { code: "turn_conflict" });
+  socket.say(message("s", "e.1.0", "t", "one"), response("s", "e.3.0", "t", "A"));
+  assert.equal((await turn).content, "A");
+});
+
+test("a session that a message attached comes with its history all the same", async () => {
+  const { page, chat, socket } = await talking();
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  chat.send("one", { turnId: "t" });
+  next.took("attach");
+  next.say(refused({ session_id: "s" }, "overloaded", { retry_after_ms: 5_000 }));
+  next.say(attached("s", { cursor: "e.9.0", has_more: true, messages: [] }));
+  assert.equal(chat.state.attached, false);
+  assert.equal(next.took("attach")[0].sessions[0].cursor, "e.0.0");
+});
+
+test("a message of a session that is over is sent on every line until it is answered", async () => {
+  const { page, chat, socket } = await talking();
+  socket.say({ type: "session", session_id: "s", status: "closed", renewal_count: 0 });
+  chat.send("anew", { turnId: "u" });
+  socket.say(refused({ session_id: "s" }, "session_closed"));
+  socket.die();
+  await page.clock.pass(250);
+  const next = await page.connect();
+  const [sent] = next.took("message");
+  assert.deepEqual([sent.turn_id, sent.create], ["u", true]);
 });
 
 test("turns that a snapshot does not tell of are lost only when nothing can tell of them any more", async () => {
@@ -474,7 +589,24 @@ test("who watches frames and does not take them is told, and who watches at the 
   await assert.rejects(taken(), { name: "Lagged" });
   const watched = chat[Symbol.asyncIterator]().next();
   gateway.close();
-  await assert.rejects(watched, { code: "closed" });
+  await assert.rejects(watched, ({ code, frame }) => code === "closed" && frame.type === "error");
+});
+
+test("frames may be asked for before they come, several at once", async () => {
+  const { chat, socket } = await talking();
+  const frames = chat[Symbol.asyncIterator]();
+  const asked = [frames.next(), frames.next()];
+  socket.say(message("s", "e.1.0", "t"), delta("s", "e.1.1", "t", "x"));
+  assert.deepEqual(
+    (await Promise.all(asked)).map(({ value }) => value.type),
+    ["message", "text_delta"],
+  );
+  const last = [frames.next(), frames.next()];
+  await frames.return();
+  assert.deepEqual(
+    (await Promise.all(last)).map(({ done }) => done),
+    [true, true],
+  );
 });
 
 test("the frames of a session can be watched, from now on", async () => {
@@ -580,6 +712,61 @@ test("what another user left behind is nothing to this one", async () => {
   const gateway = third.gateway();
   await third.connect({ user_id: "eve" });
   assert.deepEqual(gateway.session("s").messages, [], "also of a session that is asked for later");
+});
+
+test("a session that only another user had is made for this one", async () => {
+  const { page, socket } = await talking();
+  socket.say(message("s", "e.1.0", "t", "secret"));
+  page.window.tell("pagehide");
+  const after = reloaded(page);
+  const chat = after.gateway().session("s");
+  const next = await after.connect({ user_id: "eve" });
+  next.took("attach");
+  next.say(refused({ session_id: "s" }, "session_not_found"));
+  assert.deepEqual(next.took("attach")[0].sessions, [{ session_id: "s", agent: "bot", history: 50, create: true }]);
+  next.say(refused({ session_id: "s" }, "session_not_found"));
+  assert.deepEqual([next.took("attach"), chat.state.error.code], [[], "session_not_found"]);
+});
+
+test("what is kept of a session whose agent is the gateway's choice is found again", async () => {
+  const page = new Page();
+  const chat = page.gateway({ agent: undefined }).session("s");
+  chat.send("early", { turnId: "t" });
+  const socket = await page.connect();
+  socket.say(attached("s"), ...socket.took("message").map((sent) => ok(sent)), message("s", "e.1.0", "t"));
+  chat.send("late", { turnId: "u" });
+  page.window.tell("pagehide");
+  const after = reloaded(page);
+  const again = after.gateway({ agent: undefined }).session("s");
+  assert.deepEqual(shown(again), ["user hi running", "user late sending"]);
+  const next = await after.connect();
+  assert.deepEqual(
+    next.took("message").map(({ turn_id }) => turn_id),
+    ["u"],
+  );
+});
+
+test("what was not acknowledged is sent, too, if its session is asked for when the line is there already", async () => {
+  const { page, chat } = await talking();
+  chat.send("unheard", { turnId: "u" });
+  const after = reloaded(page);
+  const gateway = after.gateway();
+  const next = await after.connect();
+  gateway.session("s");
+  assert.deepEqual(
+    next.took("message").map(({ turn_id }) => turn_id),
+    ["u"],
+  );
+});
+
+test("what was cancelled before it was acknowledged is so after a reload", async () => {
+  const { page, chat, socket } = await talking();
+  socket.die();
+  chat.send("unheard", { turnId: "u" }).cancel();
+  const after = reloaded(page);
+  after.gateway().session("s");
+  const next = await after.connect();
+  assert.deepEqual([next.took("message").length, next.took("cancel").map(({ turn_id }) => turn_id)], [1, ["u"]]);
 });
 
 test("an answer is kept once", async () => {

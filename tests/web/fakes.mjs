@@ -148,6 +148,7 @@ export class Browser {
 
   #request(page, name, { signal }, held) {
     return new Promise((resolve, reject) => {
+      if (page.dead) return;
       const waiting = { page, take: () => Promise.resolve(held()).then(resolve) };
       const queue = this.#locks.get(name) ?? [];
       this.#locks.set(name, [...queue, waiting]);
@@ -161,7 +162,7 @@ export class Browser {
   #grant(name) {
     const [first] = this.#locks.get(name);
     if (!first) return;
-    queueMicrotask(() => first.take().then(() => this.#passOn(name, first)));
+    queueMicrotask(() => first.page.dead || first.take().then(() => this.#passOn(name, first)));
   }
 
   #passOn(name, waiting) {
@@ -203,6 +204,7 @@ export class Browser {
       }
 
       postMessage(message) {
+        if (page.dead) return;
         const data = structuredClone(message);
         for (const other of channels) {
           if (other !== this && other.name === this.name)

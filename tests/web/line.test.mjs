@@ -82,6 +82,36 @@ for (const [what, tell] of Object.entries({
   });
 }
 
+test("it comes back at once when the network is back, though nobody looks", async () => {
+  const { page, socket } = await open();
+  socket.die();
+  page.document.visibilityState = "hidden";
+  page.window.tell("online");
+  await settle();
+  assert.equal(page.sockets.length, 2);
+});
+
+for (const [what, die] of Object.entries({
+  "it was told to wait": (socket) => {
+    socket.say({ type: "goaway", reason: "restart", reconnect_after_ms: 3_000 });
+    socket.die(1001);
+  },
+  "it was too much": (socket) => socket.die(4429),
+})) {
+  test(`if ${what}, it does not come back before that, whoever looks`, async () => {
+    const { page, gateway, socket } = await open();
+    die(socket);
+    const least = gateway.state.retryAt - page.clock.now - 250;
+    page.document.tell("visibilitychange");
+    await page.clock.pass(least - 1);
+    page.document.tell("visibilitychange");
+    assert.equal(page.sockets.length, 1);
+    assert.equal(gateway.state.retryAt, page.clock.now + 1);
+    await page.clock.pass(1);
+    assert.equal(page.sockets.length, 2);
+  });
+}
+
 test("a tab that is hidden is in no hurry", async () => {
   const { page, socket } = await open();
   socket.die();
@@ -226,6 +256,38 @@ test("a token that is refused is replaced at once, but not for ever", async () =
   assert.deepEqual([gateway.state.status, page.sockets.length], ["closed", 2]);
 });
 
+test("a token that is refused as soon as it was taken is not replaced for ever", async () => {
+  const { page, gateway } = await open({ token: async () => "t" });
+  page.socket.die(4401);
+  await page.connect();
+  page.socket.die(4401);
+  await page.clock.pass(100_000);
+  assert.deepEqual([gateway.state.status, gateway.state.code, page.sockets.length], ["closed", 4401, 2]);
+});
+
+test("a token that is refused in the answer to hello is replaced", async () => {
+  let tokens = 0;
+  const page = new Page();
+  page.gateway({ token: async () => `t${(tokens += 1)}` });
+  await settle();
+  page.socket.open();
+  page.socket.say(refused({ ref: "hello" }, "token_expired"));
+  await settle();
+  page.socket.open();
+  assert.equal(page.socket.took("hello")[0].token, "t2");
+});
+
+test("a hello that is refused for now is said again later", async () => {
+  const page = new Page();
+  const gateway = page.gateway();
+  await settle();
+  page.socket.open();
+  page.socket.say(refused({ ref: "hello" }, "overloaded", { retryable: true, retry_after_ms: 3_000 }));
+  assert.deepEqual([gateway.state.status, gateway.state.retryAt - page.clock.now], ["waiting", 3_250]);
+  await page.clock.pass(3_250);
+  assert.equal(page.sockets.length, 2);
+});
+
 test("where no token can be got now, it is asked for again", async () => {
   const page = new Page();
   let asked = 0;
@@ -265,6 +327,19 @@ test("if it dies twice before it is connected, it streams", async () => {
   page.socket.die();
   await page.clock.pass(0);
   assert.equal(page.request("events").body.sessions.length, 1);
+});
+
+test("a proxy that closes sockets in its own way is one that lets none through", async () => {
+  const page = new Page(new Browser(), { navigator: {} });
+  page.gateway().session("s");
+  await settle();
+  page.socket.open();
+  page.socket.die(1005);
+  await page.clock.pass(250);
+  page.socket.open();
+  page.socket.die(1002);
+  await page.clock.pass(0);
+  assert.ok(page.request("events"));
 });
 
 test("a browser without sockets streams at once", async () => {
@@ -307,6 +382,35 @@ test("frames go up as requests, in order within a session, and are answered", as
   page.requests.at(-1).json(refused(page.requests.at(-1).body, "queue_full"), 429);
   await settle();
   assert.equal(chat.messages.at(-1).status, "refused");
+});
+
+test("a message to a session that the stream does not follow yet does not attach it without its history", async () => {
+  const { page, gateway } = await streaming();
+  gateway.session("o").send("hi");
+  await settle();
+  assert.equal(page.request("frames").headers["X-Connection-Id"], undefined);
+  await page.clock.pass(0);
+  assert.deepEqual(
+    page.request("events").body.sessions.map(({ session_id, history }) => [session_id, history]),
+    [
+      ["s", 50],
+      ["o", 50],
+    ],
+  );
+});
+
+test("a request that is refused before it was read is tried again, too", async () => {
+  const { page, chat } = await streaming();
+  const turn = chat.send("one", { turnId: "t" });
+  await settle();
+  const first = page.request("frames");
+  first.json({ content: "Slowly.", code: "rate_limited", retryable: true, retry_after_ms: 1_000 }, 429);
+  await page.clock.pass(1_500);
+  const again = page.request("frames");
+  assert.notEqual(again, first);
+  assert.equal(again.body.turn_id, "t");
+  again.json({ content: "No.", code: "forbidden", retryable: false }, 403);
+  await assert.rejects(async () => await turn, { code: "forbidden" });
 });
 
 test("another session begins the stream anew, from where each stands", async () => {

@@ -241,6 +241,107 @@ test("frames that the protocol rules out make it look again, for all", async () 
   for (const { chat } of pages) assert.deepEqual(shown(chat), ["user seen running"]);
 });
 
+test("a session that is added, or detached, while there is no line, is so when it is back", async () => {
+  const { browser, pages, socket } = await sharing(2);
+  socket.die();
+  await rest();
+  pages[1].own.detach();
+  const added = pages[1].gw.session("added");
+  await browser.clock.pass(1_000);
+  const next = await pages[0].connect();
+  await rest();
+  const ids = asked(next).map(({ session_id }) => session_id);
+  assert.deepEqual(
+    ids.filter((id) => id !== "own-1"),
+    ["s", "own-0", "added"],
+  );
+  assert.deepEqual(
+    next.took("detach").map(({ session_ids }) => session_ids),
+    [["own-1"]],
+  );
+  next.say(attached("added"));
+  await rest();
+  assert.equal(added.state.attached, true);
+});
+
+test("an answer that was over before the next page took the line is not lost", async () => {
+  const { browser, pages, socket } = await sharing(3);
+  const [first, second, third] = pages;
+  const turn = third.chat.send("hi", { turnId: "t" });
+  await rest();
+  socket.say(ok(socket.took("message")[0]));
+  await rest();
+  browser.kill(first);
+  await rest();
+  const next = await second.connect();
+  await rest();
+  next.say(attached("s", { mode: "replay" }));
+  await rest();
+  assert.equal(turn.over, false);
+  const [again] = next.took("message");
+  next.say(ok(again, "completed", { duplicate: true }));
+  next.say(message("s", "e.1.0", "t"), response("s", "e.2.0", "t", "A"));
+  assert.equal((await turn).content, "A");
+  await rest();
+  assert.deepEqual(asked(next).filter(({ cursor }) => cursor === undefined), []);
+});
+
+test("a page that does not trust what it was told has the gateway asked", async () => {
+  const { pages, socket } = await sharing(2);
+  const turn = pages[1].chat.send("old", { turnId: "t" });
+  await rest();
+  socket.say(ok(socket.took("message")[0], "completed", { duplicate: true }));
+  await rest();
+  assert.deepEqual(
+    asked(socket).map(({ session_id, cursor }) => [session_id, cursor]),
+    [["s", undefined]],
+  );
+  socket.say(attached("s", { mode: "replay" })); // of the following before
+  const answer = { role: "agent", turn_id: "t", content: "long ago", created_at: 2, status: "completed" };
+  socket.say(attached("s", { cursor: "e.9.0", messages: [answer] }));
+  assert.equal((await turn).content, "long ago");
+  await rest();
+  assert.deepEqual(shown(pages[0].chat), shown(pages[1].chat));
+});
+
+test("what is against the rules again and again is told, and not asked for without end", async () => {
+  const { pages, socket } = await sharing(2);
+  for (let healed = 0; healed < 3; healed++) {
+    socket.say(delta("s", "e.1.9", "unknown", "x"));
+    await rest();
+    assert.equal(asked(socket).length, 1);
+    socket.say(attached("s"));
+    await rest();
+  }
+  socket.say(delta("s", "e.1.9", "unknown", "x"));
+  await rest();
+  assert.deepEqual(asked(socket), []);
+  for (const { chat } of pages) assert.equal(chat.state.error.code, "out_of_order");
+});
+
+for (const [what, env] of Object.entries({
+  "pages may not ask for locks": { navigator: { locks: { request: () => Promise.reject(new Error("No.")) } } },
+  "pages may not talk to each other": {
+    BroadcastChannel: class {
+      constructor() {
+        throw new Error("No.");
+      }
+    },
+  },
+})) {
+  test(`where ${what}, each has its own line`, async () => {
+    const page = new Browser().page(env);
+    const gateway = page.gateway({ shared: true });
+    const chat = gateway.session("s");
+    await rest();
+    const socket = await page.connect();
+    await rest();
+    socket.say(attached("s"));
+    await rest();
+    assert.deepEqual([gateway.state.status, chat.state.attached], ["connected", true]);
+  });
+}
+
 test("if sessions could not be attached at all, every page of theirs is told", async () => {
   const browser = new Browser();
   const pages = [browser.page(), browser.page()];

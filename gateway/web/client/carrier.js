@@ -2,7 +2,7 @@
 
 import { attachFrames } from "./frames.js";
 import { HELLO } from "./opener.js";
-import { BROKEN, CALM, FINAL, FORBIDDEN, MAX_FRAME, PROBE, TOKEN_REFUSED, WAITS, jitter } from "./rules.js";
+import { CALM, FINAL, MAX_FRAME, PROBE, SAID, TOKEN_REFUSED, WAITS, closeOfRefusal, jitter } from "./rules.js";
 
 const HELD_BACK = "Something on the way holds back what the gateway streams: answers come late.";
 
@@ -32,6 +32,8 @@ export class Carrier {
   #deaths = 0;
   #probes = 0;
   #retry = null;
+  // The gateway is not to be asked earlier.
+  #notBefore = 0;
   #probe = null;
   // What the gateway last said of the line itself, and how long it wants to be left alone.
   #words = null;
@@ -64,7 +66,7 @@ export class Carrier {
 
   /** The page is seen again, or the network changed. */
   hurry() {
-    if (this.state.status === "waiting") void this.#attempt();
+    if (this.state.status === "waiting") this.#retryAt(Math.max(this.#notBefore, this.#env.now()));
     this.#line?.check();
     if (this.#line?.transport === "http") void this.#try();
   }
@@ -118,7 +120,7 @@ export class Carrier {
     this.#drop();
     if (how.code === TOKEN_REFUSED && this.#mayAskAgain()) void this.#attempt();
     else if (FINAL.has(how.code)) this.close(how.reason, how.code);
-    else if (wasOpen || how.code !== BROKEN) this.#wait(how);
+    else if (wasOpen || SAID.has(how.code)) this.#wait(how);
     else this.#died(transport, how);
   }
 
@@ -146,14 +148,20 @@ export class Carrier {
   #wait({ code, reason, retryAfter = 0 }) {
     const least = Math.max(this.#patience, retryAfter, WAITS.get(code) ?? 0);
     const pause = least + jitter(this.#tries++, this.#env.random);
-    this.#say({
-      status: "waiting",
-      transport: null,
-      reason: reason || "The line broke.",
-      code,
-      retryAt: this.#env.now() + pause,
-    });
+    this.#notBefore = this.#env.now() + least;
+    this.#say({ status: "waiting", transport: null, reason: reason || "The line broke.", code });
+    this.#retryAt(this.#env.now() + pause);
+  }
+
+  #retryAt(retryAt) {
+    this.#env.clearTimeout(this.#retry);
+    const pause = retryAt - this.#env.now();
+    if (pause <= 0) {
+      void this.#attempt();
+      return;
+    }
     this.#retry = this.#env.setTimeout(() => void this.#attempt(), pause);
+    this.#say({ retryAt });
   }
 
   #drop() {
@@ -164,7 +172,10 @@ export class Carrier {
     this.#line = this.#trial = null;
     if (!this.isOpen) return;
     this.isOpen = false;
-    if (this.#env.now() - this.#openedAt >= CALM) this.#tries = 0;
+    if (this.#env.now() - this.#openedAt >= CALM) {
+      this.#tries = 0;
+      this.#askedAgain = false;
+    }
     this.#owner.lost();
   }
 
@@ -177,8 +188,13 @@ export class Carrier {
     if (frame.type === "connected") this.#connected(frame);
     else if (frame.type === "goaway") this.#patience = frame.reconnect_after_ms;
     else if (frame.type === "token") void this.#renew(line);
-    else if (frame.type === "error" && frame.ref === HELLO) this.close(frame.content, FORBIDDEN);
+    else if (frame.type === "error" && frame.ref === HELLO) this.#refused(frame);
     else if (frame.type === "error" && frame.session_id === undefined && frame.ref === undefined) this.#note(frame);
+  }
+
+  #refused(error) {
+    this.#note(error);
+    this.#over(this.#line.transport, { code: closeOfRefusal(error), reason: error.content });
   }
 
   #note(error) {
@@ -200,7 +216,6 @@ export class Carrier {
     this.#openedAt = this.#env.now();
     this.#deaths = this.#patience = 0;
     this.#words = null;
-    this.#askedAgain = false;
     if (transport === "http") this.#planProbe();
     else this.attach(this.#owner.targets());
     this.#owner.opened();

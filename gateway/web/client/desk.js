@@ -57,6 +57,11 @@ export class Desk {
 
   // ── What sessions ask for: nothing happens while there is no line ──
 
+  /** Another page may hold the line; what it tells of a session is then what has come to it so far. */
+  get shares() {
+    return this.#line instanceof SharedLine;
+  }
+
   now() {
     return this.#env.now();
   }
@@ -70,6 +75,7 @@ export class Desk {
     if (this.#failure) session.fail(this.#failure);
     else if (this.#line.isOpen) session.greet(this.state.connected.user_id);
     this.attach(session);
+    session.pending.forEach((turn) => this.post(turn)); // what was kept of it
   }
 
   attach(session) {
@@ -113,8 +119,10 @@ export class Desk {
     this.#send(frame);
   }
 
+  /** Send it, whatever is answered. Could it be sent? */
   put(frame) {
     this.#send({ ...frame, ref: UNASKED });
+    return this.#line.isOpen;
   }
 
   /** Send it; the `ok`, or a rejection with the `error`. */
@@ -150,8 +158,10 @@ export class Desk {
 
   #opened() {
     const { user_id: user } = this.state.connected;
-    for (const session of this.sessions.values()) session.greet(user);
-    for (const session of this.#wanted) session.pending.forEach((turn) => this.post(turn));
+    for (const session of this.sessions.values()) {
+      session.greet(user);
+      session.pending.forEach((turn) => this.post(turn));
+    }
   }
 
   #lost() {
@@ -195,7 +205,7 @@ export class Desk {
   }
 
   #fail() {
-    this.#failure = { code: "closed", content: this.state.reason, retryable: false };
+    this.#failure = { type: "error", code: "closed", content: this.state.reason, retryable: false };
     for (const session of this.sessions.values()) session.fail(this.#failure);
   }
 

@@ -10,11 +10,11 @@ const MOST = 1_000;
 /** Frames from now on, for `for await`. It ends with an error once more than a thousand wait. */
 export class Feed {
   #waiting = [];
-  #taker = null;
+  #takers = [];
   #end = null;
   #gone;
 
-  /** `gone` is called when nobody iterates any more. */
+  /** `gone` is called when it ends, or nobody iterates any more. */
   constructor(gone) {
     this.#gone = gone;
   }
@@ -28,12 +28,13 @@ export class Feed {
 
   close(error = null) {
     this.#end ??= { error };
+    this.#gone(this);
     this.#give();
   }
 
   next() {
     return new Promise((resolve, reject) => {
-      this.#taker = { resolve, reject };
+      this.#takers.push({ resolve, reject });
       this.#give();
     });
   }
@@ -41,7 +42,6 @@ export class Feed {
   return() {
     this.#waiting = [];
     this.close();
-    this.#gone(this);
     return Promise.resolve({ done: true, value: undefined });
   }
 
@@ -50,11 +50,21 @@ export class Feed {
   }
 
   #give() {
-    const taker = this.#taker;
-    if (taker === null || (this.#waiting.length === 0 && this.#end === null)) return;
-    this.#taker = null;
-    if (this.#waiting.length > 0) taker.resolve({ done: false, value: this.#waiting.shift() });
-    else if (this.#end.error) taker.reject(this.#end.error);
-    else taker.resolve({ done: true, value: undefined });
+    while (this.#takers.length > 0 && (this.#waiting.length > 0 || this.#end !== null)) {
+      this.#giveTo(this.#takers.shift());
+    }
+  }
+
+  // An error is told once; after it there is nothing more.
+  #giveTo({ resolve, reject }) {
+    const { error } = this.#end ?? {};
+    if (this.#waiting.length > 0) {
+      resolve({ done: false, value: this.#waiting.shift() });
+    } else if (error) {
+      this.#end = { error: null };
+      reject(error);
+    } else {
+      resolve({ done: true, value: undefined });
+    }
   }
 }

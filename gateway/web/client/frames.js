@@ -5,6 +5,10 @@ const encoder = new TextEncoder();
 /** How many bytes a frame has on the wire. */
 export const bytesOf = (frame) => encoder.encode(JSON.stringify(frame)).length;
 
+/** Did a message attach its session? It does, if an `attach` was refused before; but without the history. */
+export const isBare = ({ type, messages = [], has_more: hasMore }, { history }) =>
+  type === "attached" && hasMore && messages.length === 0 && history > 0;
+
 /** Frames that attach these: as few as possible, none with more than `limit` bytes that could be cut. */
 export function attachFrames(targets, limit) {
   const frame = { type: "attach", sessions: targets, ref: "attach" };

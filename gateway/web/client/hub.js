@@ -2,20 +2,23 @@
 // folds it, and tells each page that joins what is there already.
 
 import { Carrier } from "./carrier.js";
+import { isBare } from "./frames.js";
 import { retell } from "./retell.js";
+import { HEALED_AT_MOST } from "./rules.js";
 import { OutOfOrder, Transcript } from "./transcript.js";
 
 const OF_THE_LINE = new Set(["connected", "goaway", "token"]);
 
 /**
- * Pages say {kind: "join"} · {kind: "attach", targets, seen} · {kind: "send", frame} · {kind: "hurry"}, and are told
- * {kind: "welcome"} · {kind: "state", state} · {kind: "open"} · {kind: "lost"} · {kind: "frame", frame}.
+ * Pages say {kind: "join"} · {kind: "attach", targets, seen, all} · {kind: "send", frame} · {kind: "hurry"}, and are
+ * told {kind: "welcome"} · {kind: "state", state} · {kind: "open"} · {kind: "lost"} · {kind: "frame", frame}. To each
+ * "open" they answer with `all` that they follow.
  */
 export class Hub {
   #carrier;
   #tell;
   #pages = new Set();
-  // By session id: {transcript, target, live, waiting}: pages that stand where it stands, and those to be told.
+  // By session id: {transcript, target, live, waiting, healed}: pages that stand where it stands, and those to be told.
   #followed = new Map();
   // Whose frame it was that is not answered yet, and under which `ref`.
   #asked = new Map();
@@ -57,7 +60,8 @@ export class Hub {
     if (this.#carrier.isOpen) this.#tell(page, { kind: "open" });
   }
 
-  #attach(page, { targets, seen }) {
+  #attach(page, { targets, seen, all }) {
+    if (all) this.#unfollowOthers(page, new Set(targets.map(({ session_id }) => session_id)));
     const asked = targets.filter((target) => this.#follow(page, target, seen[target.session_id]));
     this.#carrier.attach(asked.map(({ session_id }) => this.#targetOf(this.#followed.get(session_id))));
   }
@@ -68,7 +72,7 @@ export class Hub {
     const followed = this.#followed.get(session_id);
     if (followed === undefined) {
       const transcript = seen ? Transcript.from(seen) : new Transcript(session_id);
-      this.#followed.set(session_id, { transcript, target, live: new Set([page]), waiting: new Set() });
+      this.#followed.set(session_id, { transcript, target, live: new Set([page]), waiting: new Set(), healed: 0 });
       return true;
     }
     if (agent && (followed.target.agent ?? agent) !== agent) {
@@ -79,10 +83,14 @@ export class Hub {
       });
       return false;
     }
-    followed.live.delete(page);
+    if (followed.live.has(page)) return !seen && this.#lookAgain(followed);
     followed.waiting.add(page);
     if (followed.transcript.attached) this.#bring(followed);
     return false;
+  }
+
+  #unfollowOthers(page, wanted) {
+    for (const id of this.#followed.keys()) if (!wanted.has(id)) this.#unfollow(page, id);
   }
 
   #unfollow(page, session_id) {
@@ -121,7 +129,10 @@ export class Hub {
 
   lost() {
     this.#asked.clear();
-    for (const { transcript } of this.#followed.values()) transcript.detach();
+    for (const followed of this.#followed.values()) {
+      followed.transcript.detach();
+      followed.healed = 0;
+    }
     this.#all({ kind: "lost" });
   }
 
@@ -154,12 +165,19 @@ export class Hub {
       this.#refuse(followed, frame);
       return;
     }
-    if (!transcript.attached && frame.type !== "attached") return;
+    // Of a following that was given up. What begins anew is no replay.
+    const { attached, cursor } = transcript;
+    if (frame.type === "attached" ? frame.mode === "replay" && cursor === null : !attached) return;
+    if (isBare(frame, followed.target) && followed.healed < HEALED_AT_MOST) {
+      followed.healed += 1;
+      this.#carrier.attach([this.#targetOf(followed)]);
+      return;
+    }
     try {
       transcript.apply(frame);
     } catch (error) {
       if (!(error instanceof OutOfOrder)) throw error;
-      this.#lookAgain(followed);
+      this.#heal(followed, error);
       return;
     }
     for (const page of live) this.#tell(page, { kind: "frame", frame });
@@ -190,9 +208,21 @@ export class Hub {
     waiting.clear();
   }
 
+  #heal(followed, { message: content }) {
+    const { session_id } = followed.target;
+    followed.healed += 1;
+    if (followed.healed <= HEALED_AT_MOST && this.#lookAgain(followed)) {
+      this.#carrier.attach([this.#targetOf(followed)]);
+    } else {
+      this.#refuse(followed, { type: "error", code: "out_of_order", content, retryable: false, session_id });
+    }
+  }
+
+  // What is here is wrong, or a page does not trust it: the gateway is to be asked what it has.
   #lookAgain(followed) {
+    if (followed.transcript.cursor === null) return false; // it is being asked
     followed.transcript = new Transcript(followed.target.session_id);
-    this.#carrier.attach([this.#targetOf(followed)]);
+    return true;
   }
 
   #all(message) {

@@ -12,6 +12,9 @@ export const FINAL = new Map([
   [4404, "The gateway has no such agent, or is not at this address."],
 ]);
 
+/** Close codes that the gateway itself gives, to be asked again. Others are of who is on the way. */
+export const SAID = new Set([1001, 1011, 1012, 1013, 4408, 4429]);
+
 /** Close codes after which to wait at the least, in milliseconds. */
 export const WAITS = new Map([[4429, 20_000]]);
 
@@ -23,9 +26,18 @@ export const closeOf = (status) =>
 /** Refusals that mean: not now. The same is sent again after a while. */
 export const RETRIED = new Set(["store_unavailable", "overloaded", "draining", "rate_limited"]);
 
+/** How often on one line a session is looked at anew, if what comes is against the rules. */
+export const HEALED_AT_MOST = 3;
+
 export const BROKEN = 1006;
 export const TOKEN_REFUSED = 4401;
-export const FORBIDDEN = 4403;
+
+/** Refusals that another token may mend. */
+export const OUT_OF_TOKEN = new Set(["token_expired", "unauthenticated"]);
+
+/** What it means, as a close code, that a `hello` was refused. */
+export const closeOfRefusal = ({ code, retryable }) =>
+  OUT_OF_TOKEN.has(code) ? TOKEN_REFUSED : retryable ? 1013 : 4403;
 
 /** Milliseconds. */
 export const OPENING = 4_000; // until a WebSocket is open; until a stream's first byte

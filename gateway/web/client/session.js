@@ -1,7 +1,9 @@
 // One conversation as a page holds it: what was seen of it, and what was said and is not answered yet.
 
 import { Feed } from "./feed.js";
+import { Following } from "./following.js";
 import { Messages } from "./messages.js";
+import { Older } from "./older.js";
 import { RETRIED } from "./rules.js";
 import { OutOfOrder, Transcript } from "./transcript.js";
 import { TurnFailed, refusal } from "./turn.js";
@@ -10,9 +12,7 @@ import { Turns } from "./turns.js";
 const ENDS = { session_closed: "closed", session_expired: "expired" };
 const OVER = new Set(["completed", "cancelled", "failed"]);
 const TYPING_AGAIN = 5_000; // ms; the gateway forgets it after ten
-const HEALED_AT_MOST = 3; // times on one line
-const MOST_HISTORY = 200;
-const LONGEST_PAGE = 1_000;
+const CATCHING_UP = 2_000; // ms that it may take until frames tell of what is over
 
 /**
  * Events: "change" (`detail.message`, null if it may be any), "frame" (`detail` is the frame), "expiring", "renewed",
@@ -23,7 +23,8 @@ export class Session extends EventTarget {
   agent;
   #desk;
   #options;
-  #transcript;
+  #following;
+  #older = new Older((limit, before) => this.#page(limit, before));
   #messages = new Messages();
   #turns = new Turns(this);
   #feeds = new Set();
@@ -33,23 +34,21 @@ export class Session extends EventTarget {
   #ended = "";
   #expiring = false;
   #failure = null;
-  // The next `attach` is to begin anew: what is here is for reading only.
-  #afresh = false;
-  // It is over, and to be made again.
-  #revived = false;
-  #healed = 0;
-  #replayed = false;
   #typedAt = null;
-  // Where the page of messages before the oldest one shown ends.
-  #before = null;
+  // Turns of others that are to be stopped when there is a line again.
+  #toStop = new Set();
 
   constructor(desk, id, { agent, history = 50, create = true, label = null }) {
     super();
     Object.assign(this, { id, agent });
     this.#desk = desk;
-    this.#options = { history, create, label };
-    this.#transcript = new Transcript(id);
-    this.#restore();
+    this.#options = { agent, history, create, label };
+    this.#following = new Following(this.#restored(), this.#options);
+    this.#following.revived = this.#ended !== ""; // somebody else may have made it again since
+  }
+
+  get #transcript() {
+    return this.#following.transcript;
   }
 
   // ── For the page ──
@@ -76,7 +75,10 @@ export class Session extends EventTarget {
 
   /** Say something. It is sent until it is acknowledged, over as many lines as that takes, and runs once. */
   send(content, { onBusy, replaces, turnId = this.#desk.newId(), metadata } = {}) {
+    const known = this.#turns.get(turnId);
+    if (known?.frame.content === content) return known;
     const frame = this.#frame("message", { turn_id: turnId, content, on_busy: onBusy, replaces, metadata });
+    if (known) return this.#turns.conflict(frame, this.#desk.now());
     if (this.#ended) this.#revive(frame);
     const turn = this.#turns.add(frame, this.#desk.now());
     if (this.#failure) this.#turns.refuse(turn, this.#failure);
@@ -90,8 +92,12 @@ export class Session extends EventTarget {
   /** Stop a turn; without a name, the one that runs or is about to. */
   cancel(turnId = this.#transcript.running ?? this.#transcript.queue[0]) {
     const turn = this.#turns.get(turnId);
-    if (turn) turn.cancelling = true;
-    if (!turn || turn.attempts > 0) this.#desk.put(this.#frame("cancel", { turn_id: turnId }));
+    if (turn) {
+      turn.cancelling = true; // so it is said again on the next line
+      this.#keepUnsent();
+    }
+    if (turn && turn.attempts === 0) return;
+    if (!this.#desk.put(this.#frame("cancel", { turn_id: turnId })) && !turn) this.#toStop.add(turnId);
   }
 
   /** Let the session's other readers know that the user is typing. */
@@ -109,15 +115,7 @@ export class Session extends EventTarget {
 
   /** Get older messages: about `limit` of them. */
   async more(limit = 50) {
-    const transcript = this.#transcript;
-    for (let found = 0; transcript.hasMore && found === 0;) {
-      // Where the oldest one shown stands in the log is not known at first: so the newest page holds it too.
-      const shown = this.#before === null ? this.messages.length : 0;
-      const { messages, has_more, before = null } = await this.#page(Math.min(LONGEST_PAGE, limit + shown));
-      if (transcript !== this.#transcript) return;
-      this.#before = before;
-      found = transcript.prepend(messages, has_more && before !== null);
-    }
+    await this.#older.more(this.#transcript, this.messages.length, limit);
     this.#changed(null);
   }
 
@@ -125,7 +123,8 @@ export class Session extends EventTarget {
   detach() {
     this.keep();
     this.#desk.forget(this);
-    this.fail({ code: "detached", content: `The session ${this.id} was detached.`, retryable: false });
+    const content = `The session ${this.id} was detached.`;
+    this.fail({ type: "error", code: "detached", content, retryable: false });
   }
 
   [Symbol.asyncIterator]() {
@@ -139,7 +138,7 @@ export class Session extends EventTarget {
 
   /** Is it to be followed? */
   get wanted() {
-    return this.#failure === null && (this.#ended === "" || this.#revived);
+    return this.#failure === null && (this.#ended === "" || this.#following.revived);
   }
 
   get attached() {
@@ -153,39 +152,41 @@ export class Session extends EventTarget {
 
   /** From where it is to be followed. */
   get target() {
-    const { history, create } = this.#options;
     this.#turns.expect();
-    const cursor = this.#afresh ? null : this.#transcript.cursor;
-    // Only what was never seen is made: a conversation that was deleted elsewhere stays deleted.
-    const from = cursor === null ? { create: create || this.#revived || undefined } : { cursor };
-    return { session_id: this.id, agent: this.agent, history: this.#healed > 0 ? MOST_HISTORY : history, ...from };
+    return { session_id: this.id, agent: this.agent, ...this.#following.ask() };
   }
 
   /** What was seen of it, for who follows it on behalf of this page; null, if that is to begin anew. */
   get seen() {
-    return this.#afresh || this.#transcript.cursor === null ? null : this.#transcript.toJSON();
+    return this.#following.seen;
   }
 
   /** The line is there, and this is its user: what was kept of another one is nothing to this one. */
   greet(user) {
-    this.#healed = 0;
-    if ((this.#owner ?? user) !== user) {
-      this.#turns.disown();
-      this.#transcript = new Transcript(this.id);
-      this.#ended = "";
-      this.#changed(null);
-    }
+    this.#following.renewed();
+    const disowned = (this.#owner ?? user) !== user;
     this.#owner = user;
+    if (!disowned) return;
+    this.#turns.disown();
+    this.#following.forget();
+    this.#older.forget();
+    this.#ended = "";
+    this.#changed(null);
   }
 
   lost() {
-    this.#transcript.detach();
+    this.#following.lost();
     this.#changed(null);
   }
 
   /** The next frame of this session. */
   receive(frame) {
-    if (!this.#transcript.attached && frame.type !== "attached") return; // of a following that was given up
+    if (this.#following.isOld(frame)) return;
+    if (this.#following.isIncomplete(frame)) {
+      this.#desk.attach(this);
+      return;
+    }
+    const { epoch } = this.#transcript;
     try {
       this.#transcript.apply(frame);
     } catch (error) {
@@ -195,20 +196,16 @@ export class Session extends EventTarget {
     }
     for (const feed of this.#feeds) feed.push(frame);
     this.#tell("frame", frame);
-    if (frame.type === "attached") this.#attached(frame);
+    if (frame.type === "attached") this.#attached(frame, epoch);
     else if (frame.type === "session") this.#notice(frame);
     else this.#told(frame);
   }
 
   /** The gateway has that message. */
   acknowledge(turn, ok) {
-    this.#turns.acknowledge(turn, ok);
+    if (ok.duplicate && OVER.has(ok.status) && !turn.over) this.#find(turn, ok);
+    else this.#turns.acknowledge(turn, ok);
     this.#keepUnsent();
-    if (ok.duplicate && OVER.has(ok.status) && !turn.over) {
-      if (this.#transcript.turn(turn.turnId)) this.#turns.look(this.#transcript);
-      // It may have been over before the view began, and then no frame tells of it: look at it all.
-      else if (turn.attempts === 1 || !this.#replayed) this.#again();
-    }
     this.#changed(null);
   }
 
@@ -223,10 +220,10 @@ export class Session extends EventTarget {
   refuse(error) {
     this.#transcript.detach();
     this.#error = error;
-    if (error.code === "session_not_found" && this.#mayBeMade) {
+    if (error.code === "session_not_found" && this.#following.mayBeMade) {
       this.#again(); // the gateway has forgotten it: begin again under the same name
     } else if (RETRIED.has(error.code)) {
-      this.#desk.later(error, () => this.attached || this.#desk.attach(this));
+      this.#askLater(error);
     } else {
       this.#turns.refuseAccepted(error);
       if (error.code in ENDS) this.#end(ENDS[error.code]);
@@ -253,17 +250,20 @@ export class Session extends EventTarget {
   // ── What survives a reload ──
 
   get #name() {
-    return `${this.agent ?? ""} ${this.id}`;
+    return `${this.#options.agent ?? ""} ${this.id}`;
   }
 
-  #restore() {
+  // What was seen of it, if anything was kept; what was said is there again, too.
+  #restored() {
     const { view, owner } = this.#desk.kept.load(`${this.#name} seen`);
     const { unsent = [], owner: speaker } = this.#desk.kept.load(`${this.#name} unsent`);
     this.#owner = owner ?? speaker;
-    if (view) this.#transcript = Transcript.from(view);
-    this.#ended = this.#transcript.ended ?? "";
-    this.#revived = this.#ended !== ""; // somebody else may have made it again since
-    for (const { frame, createdAt } of unsent) this.#turns.add(frame, createdAt);
+    const transcript = view ? Transcript.from(view) : new Transcript(this.id);
+    this.#ended = transcript.ended ?? "";
+    for (const { frame, createdAt, cancelling } of unsent) {
+      this.#turns.add(frame, createdAt).cancelling = cancelling;
+    }
+    return transcript;
   }
 
   #keepUnsent() {
@@ -271,24 +271,56 @@ export class Session extends EventTarget {
     this.#desk.kept.save(`${this.#name} unsent`, unsent.length > 0 ? { unsent, owner: this.#owner } : null);
   }
 
-  #page(limit) {
-    const query = { limit, ...(this.agent && { agent: this.agent }), ...(this.#before && { before: this.#before }) };
+  #page(limit, before) {
+    const query = { limit, ...(this.agent && { agent: this.agent }), ...(before && { before }) };
     return this.#desk.rest(`api/sessions/${encodeURIComponent(this.id)}/messages?${new URLSearchParams(query)}`);
   }
 
   // ── What frames mean ──
 
-  #attached(frame) {
+  // That turn is over. If nothing here tells of it, it may have been over before the view began, and then no frame
+  // will: the session is looked at anew, unless its frames may still be on their way.
+  #find(turn, ok, waited = false) {
+    const { attached } = this.#transcript;
+    const { replayed, putOff } = this.#following;
+    const willBe = !attached && (this.#error === null || putOff);
+    const onTheWay = willBe || (!waited && turn.attempts > 1 && (replayed || this.#desk.shares));
+    if (this.#transcript.turn(turn.turnId)) {
+      this.#turns.look(this.#transcript);
+    } else if (onTheWay) {
+      const again = () => turn.over || this.#find(turn, ok, attached);
+      this.#desk.later({ retry_after_ms: CATCHING_UP }, again);
+    } else {
+      turn.sought = true;
+      this.#turns.acknowledge(turn, ok);
+      this.#keepUnsent();
+      this.#again();
+    }
+  }
+
+  #attached(frame, epoch) {
     this.agent ??= frame.agent;
     this.#error = null;
     this.#ended = "";
-    this.#afresh = this.#revived = this.#expiring = false;
-    this.#replayed = frame.mode === "replay";
-    if (!this.#replayed) this.#before = null;
-    this.#turns.attached(this.#transcript, frame);
+    this.#expiring = false;
+    this.#following.attached(frame);
+    const { replayed, transcript } = this.#following;
+    if (!replayed) this.#older.forget();
+    const retold = this.#desk.shares && !replayed && (epoch ?? transcript.epoch) === transcript.epoch;
+    const doubted = retold ? this.#turns.doubt(transcript) : [];
+    this.#turns.attached(transcript, frame);
+    for (const turn of doubted) this.#desk.post(turn);
+    this.#cancelOthers();
     this.#keepUnsent();
     this.#label();
     this.#changed(null);
+  }
+
+  #cancelOthers() {
+    for (const turnId of this.#toStop) {
+      if (this.#transcript.turn(turnId)?.over === false) this.cancel(turnId);
+    }
+    this.#toStop.clear();
   }
 
   #told(frame) {
@@ -309,7 +341,7 @@ export class Session extends EventTarget {
 
   #end(how) {
     this.#ended = how;
-    this.#revived = false;
+    this.#following.revived = false;
     this.#turns.look(this.#transcript);
     for (const turn of this.#turns.pending) {
       if (turn.acknowledged) this.#turns.refuse(turn, refusal(turn, `session_${how}`, "Its session is over."));
@@ -320,25 +352,24 @@ export class Session extends EventTarget {
   // There is something to be said: what is over is made again.
   #revive(frame) {
     frame.create = true;
-    if (this.#revived) return;
-    this.#revived = true;
+    if (this.#following.revived) return;
+    this.#following.revived = true;
     this.#again();
   }
 
-  get #mayBeMade() {
-    return this.#options.create && !this.#afresh && this.#transcript.cursor !== null;
+  #again() {
+    this.#following.beginAnew();
+    this.#desk.attach(this);
   }
 
-  #again() {
-    this.#afresh = true;
-    this.#transcript.detach();
-    this.#desk.attach(this);
+  #askLater(error) {
+    if (!this.#following.putOff) this.#desk.later(error, () => this.attached || this.#desk.attach(this));
+    this.#following.putOff = true;
   }
 
   // What is here is wrong: look at it all again. If that does not help either, there is no use in going on.
   #heal(error) {
-    this.#healed += 1;
-    if (this.#healed <= HEALED_AT_MOST) this.#again();
+    if (this.#following.mayHeal()) this.#again();
     else this.refuse({ type: "error", code: "out_of_order", content: error.message, retryable: false });
   }
 

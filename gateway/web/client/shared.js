@@ -22,8 +22,6 @@ export class SharedLine {
   #channel = null;
   #hub = null;
   #leader = null;
-  // What it follows, the leader has been told.
-  #told = false;
   #watched = new Set();
   #stopping = new AbortController();
 
@@ -39,11 +37,15 @@ export class SharedLine {
     const name = await this.#opener.identity();
     if (this.#stopped) return;
     this.#name = `trunkline ${name}`;
-    this.#channel = new this.#env.BroadcastChannel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
-    // As long as this one is held, this page is there.
-    this.#hold(this.#lockOf(this.#page), () => this.#say("*", { kind: "join" }));
-    this.#hold(this.#name, () => this.#lead());
+    try {
+      this.#channel = new this.#env.BroadcastChannel(this.#name);
+      this.#channel.onmessage = ({ data }) => this.#hear(data);
+      // As long as this one is held, this page is there.
+      this.#hold(this.#lockOf(this.#page), () => this.#say("*", { kind: "join" })).catch(() => {});
+      await this.#hold(this.#name, () => this.#lead());
+    } catch {
+      this.#leadNobody(); // of a page that may not share, or one that stopped waiting
+    }
   }
 
   send(frame) {
@@ -52,8 +54,13 @@ export class SharedLine {
 
   attach(targets) {
     if (!this.isOpen || targets.length === 0) return;
+    this.#attach(targets, false);
+  }
+
+  // `all`: it follows nothing else.
+  #attach(targets, all) {
     const seen = Object.fromEntries(targets.map(({ session_id: id }) => [id, this.#owner.seen(id)]));
-    this.#say(this.#leader, { kind: "attach", targets, seen });
+    this.#say(this.#leader, { kind: "attach", targets, seen, all });
   }
 
   hurry() {
@@ -82,11 +89,16 @@ export class SharedLine {
   #hold(name, held) {
     const { signal } = this.#stopping;
     const until = new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-    const holding = this.#env.navigator.locks.request(name, { signal }, () => {
+    return this.#env.navigator.locks.request(name, { signal }, () => {
       held();
       return until;
     });
-    holding.catch(() => {}); // it stopped waiting
+  }
+
+  #leadNobody() {
+    this.#channel?.close();
+    this.#channel = null;
+    this.#lead();
   }
 
   #lead() {
@@ -151,14 +163,11 @@ export class SharedLine {
   #follow(leader) {
     this.#lost();
     this.#leader = leader;
-    this.#told = false;
   }
 
   #opened() {
     this.isOpen = true;
-    // Who holds the line attaches what it follows to every new one by itself.
-    if (!this.#told) this.attach(this.#owner.targets());
-    this.#told = true;
+    this.#attach(this.#owner.targets(), true);
     this.#owner.opened();
   }
 

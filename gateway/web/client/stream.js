@@ -1,10 +1,9 @@
 // One line over HTTP, for where no WebSocket gets through: a stream of events down, a request per frame up.
 
 import { Alarm } from "./alarm.js";
-import { ANSWER, BROKEN, HEARTBEAT, OPENING, TOKEN_REFUSED, closeOf } from "./rules.js";
+import { ANSWER, BROKEN, HEARTBEAT, OPENING, OUT_OF_TOKEN, TOKEN_REFUSED, closeOf } from "./rules.js";
 
 const UP = new Set(["message", "cancel", "typing", "renew"]);
-const OUT_OF_TOKEN = new Set(["token_expired", "unauthenticated"]);
 
 /**
  * Tells `to.frame(frame)`; `to.late()`, if the first byte is; at the end once
@@ -20,6 +19,9 @@ export class StreamLine {
   #alarm;
   #stream = null;
   #connection = null;
+  // Which sessions it follows, and is about to.
+  #followed = new Set();
+  #following = new Set();
   #heartbeat = HEARTBEAT;
   #ending = { code: BROKEN, reason: "The stream broke." };
   #restart = null;
@@ -75,7 +77,9 @@ export class StreamLine {
     const late = this.#env.setTimeout(() => this.#to?.late(), OPENING);
     this.#alarm.heard(2 * this.#heartbeat);
     try {
-      const body = JSON.stringify({ type: "attach", sessions: this.#targets(), ref: "attach" });
+      const sessions = this.#targets();
+      this.#following = new Set(sessions.map(({ session_id }) => session_id));
+      const body = JSON.stringify({ type: "attach", sessions, ref: "attach" });
       const response = await this.#fetch("events", { body, signal: stream.signal });
       if (!response.ok) throw await refusal(response);
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -108,6 +112,7 @@ export class StreamLine {
   #take(frame) {
     if (frame.type === "connected") {
       this.#connection = frame.connection_id;
+      this.#followed = this.#following;
       this.#heartbeat = frame.heartbeat_ms;
     } else if (frame.type === "goaway") {
       this.#ending = { code: 1001, reason: frame.reason };
@@ -122,12 +127,13 @@ export class StreamLine {
   async #post(frame) {
     const request = new AbortController();
     const timer = this.#env.setTimeout(() => request.abort(), ANSWER);
-    const headers = this.#connection ? { "X-Connection-Id": this.#connection } : {};
+    // To a line that does not follow the session yet, a message would bring it without its history.
+    const headers = this.#followed.has(frame.session_id) ? { "X-Connection-Id": this.#connection } : {};
     try {
       const response = await this.#fetch("frames", { body: JSON.stringify(frame), signal: request.signal, headers });
       if (response.status === 401) throw await refusal(response);
       const answer = await response.json();
-      this.#to?.frame(answer);
+      this.#to?.frame(response.ok ? answer : { ...answer, ...refusalOf(frame) });
     } catch (error) {
       // Whether it arrived is not known; on the next line it is sent again.
       this.#end(ended(error));
@@ -158,5 +164,8 @@ async function refusal(response) {
   const reason = content ?? `The gateway was not reached (HTTP status ${response.status}).`;
   return Object.assign(new Error(reason), { how: { code: closeOf(response.status), reason, retryAfter } });
 }
+
+// Who is refused before the frame was read, is not told which it was.
+const refusalOf = ({ ref, session_id }) => ({ type: "error", ref, session_id });
 
 const ended = (error) => error.how ?? { code: BROKEN, reason: "The gateway was not reached." };

@@ -115,6 +115,11 @@ export class Transcript {
     return this.#at && `${this.#at.epoch}.${this.#at.seq}.${this.#at.offset}`;
   }
 
+  /** Which incarnation of the log this is; null before the first `attached`. */
+  get epoch() {
+    return this.#at && this.#at.epoch;
+  }
+
   /** The turn whose text the cursor counts; null if none has shown that it runs. */
   get speaker() {
     return this.#speaker;

@@ -24,8 +24,12 @@ export class Turn {
   attempts = 0;
   /** The gateway has it: it will run, whatever happens to the line. */
   acknowledged = false;
-  /** It was acknowledged before its session was last attached, so a snapshot must tell of it. */
+  /** It was acknowledged before its session was last asked for, so a snapshot must tell of it. */
+  asked = false;
+  /** … and that snapshot came. */
   expected = false;
+  /** It was over when the gateway was asked for it, and the session is attached anew because of that. */
+  sought = false;
   cancelling = false;
   createdAt;
   /** How it stands, as long as the transcript does not tell. */

@@ -9,8 +9,8 @@ export class Turns {
   // Those that are not over; and those whose message no transcript tells of. In the order in which they were said.
   #pending = new Map();
   #unheard = new Map();
-  // A snapshot came: whether turns that it does not tell of are lost, the end of the running one shows.
-  #unsure = false;
+  // The turn that ran when a snapshot came: at its end, what the snapshot does not tell of has come, or is lost.
+  #until = null;
 
   constructor(session) {
     this.#session = session;
@@ -20,6 +20,13 @@ export class Turns {
     const turn = new Turn(this.#session, frame, createdAt);
     this.#pending.set(turn.turnId, turn);
     this.#unheard.set(turn.turnId, turn);
+    return turn;
+  }
+
+  /** One that says something else under the name of one that is not over. */
+  conflict(frame, createdAt) {
+    const turn = new Turn(this.#session, frame, createdAt);
+    turn.refuse(refusal(turn, "turn_conflict", `The turn ${turn.turnId} says something else.`));
     return turn;
   }
 
@@ -40,7 +47,7 @@ export class Turns {
   /** What is to be sent, though the page be loaded anew. */
   get unacknowledged() {
     const waiting = this.unheard.filter((turn) => !turn.acknowledged && !turn.over);
-    return waiting.map(({ frame, createdAt }) => ({ frame, createdAt }));
+    return waiting.map(({ frame, createdAt, cancelling }) => ({ frame, createdAt, cancelling }));
   }
 
   // ── What the gateway answers ──
@@ -69,14 +76,23 @@ export class Turns {
 
   /** There will be no line any more. */
   fail(failure) {
-    for (const turn of this.#pending.values()) turn.finish({ type: "error", ...failure, partial: turn.content });
+    for (const turn of this.#pending.values()) turn.finish({ ...failure, partial: turn.content });
   }
 
   // ── What the transcript tells ──
 
   /** The session is to be attached: what is acknowledged now, a snapshot must tell of. */
   expect() {
-    for (const turn of this.#pending.values()) turn.expected = turn.acknowledged;
+    for (const turn of this.#pending.values()) turn.asked = turn.acknowledged;
+  }
+
+  /** Another page told how the session stands, and may not have heard yet of all that the gateway has: those that are
+   *  to be asked for. */
+  doubt(transcript) {
+    const untold = ({ acknowledged, sought, turnId }) => acknowledged && !sought && !transcript.turn(turnId);
+    const doubted = this.pending.filter(untold);
+    for (const turn of doubted) turn.acknowledged = turn.asked = false;
+    return doubted;
   }
 
   /** `frame` of a turn, which the transcript has taken in as `view`. */
@@ -86,14 +102,16 @@ export class Turns {
     if (frame.type === "message") this.#unheard.delete(view.turnId);
     if (frame.type !== "response" && frame.type !== "error") return;
     if (turn) this.#finish(turn, frame);
-    this.#lookForLost(transcript);
+    if (view.turnId === this.#until) this.#endLost(transcript);
   }
 
-  /** The session was attached. */
-  attached(transcript, { mode }) {
-    if (mode === "snapshot") this.#unsure = true;
+  /** The session was attached. What is replayed leaves nothing out: it only goes on. */
+  attached(transcript, { mode, turn_id: running = null }) {
     this.look(transcript);
-    this.#lookForLost(transcript);
+    if (mode !== "snapshot") return;
+    for (const turn of this.#pending.values()) turn.expected = turn.asked;
+    this.#until = running;
+    if (running === null) this.#endLost(transcript);
   }
 
   /** What does the transcript tell of them? Of those that ended while nobody listened, no frame will come. */
@@ -109,9 +127,8 @@ export class Turns {
 
   // End those that the gateway knew and knows no more. A snapshot begins where the running turn does: until that is
   // over, frames of others may still come.
-  #lookForLost(transcript) {
-    if (!this.#unsure || transcript.running !== null) return;
-    this.#unsure = false;
+  #endLost(transcript) {
+    this.#until = null;
     for (const turn of this.#pending.values()) {
       if (!turn.expected || transcript.turn(turn.turnId)) continue;
       this.#unheard.delete(turn.turnId);
