@@ -76,9 +76,9 @@ class Session:
         self._failure: Exception | None = None
         self._replayed = False
         """The last `attached` went on from the view that was there."""
-        self._unsure = False
-        """A snapshot came; whether turns that it does not tell of are lost, the end of the running one
-        shows."""
+        self._until: str | None = None
+        """The turn that ran when a snapshot came: at its end, what the snapshot does not tell of has come, or
+        is lost."""
         self.session_id = session_id
         self.agent = agent
         self.transcript = Transcript(session_id)
@@ -179,7 +179,7 @@ class Session:
     def target(self) -> Target:
         """From where it is to be followed."""
         for turn in self._turns.values():
-            turn.expected = turn.acknowledged
+            turn.asked = turn.acknowledged
         return Target(self.session_id, self.agent, self.transcript.cursor, self._wanted)
 
     def receive(self, frame: ServerFrame) -> None:
@@ -245,15 +245,19 @@ class Session:
         if turn is not None and view is not None:
             turn.look(view)
             turn.take(frame)
-        if isinstance(frame, Response | Error):
-            self._look_for_lost()
+        if isinstance(frame, Response | Error) and turn_id == self._until:
+            self._end_lost()
 
     def _attached(self, frame: Attached) -> None:
         self._refusal = None
         self._replayed = frame.mode == "replay"
-        self._unsure = self._unsure or not self._replayed
         self._look()
-        self._look_for_lost()
+        if not self._replayed:  # a replay leaves nothing out: it only goes on
+            for turn in self.pending:
+                turn.expected = turn.asked
+            self._until = frame.turn_id
+            if frame.turn_id is None:
+                self._end_lost()
         self._ready.set()
 
     def _look(self) -> None:
@@ -266,12 +270,10 @@ class Session:
                 if view.over:
                     turn.finish(end_of(view, self.session_id))
 
-    def _look_for_lost(self) -> None:
+    def _end_lost(self) -> None:
         """End the turns that the gateway knew and knows no more. A snapshot begins where the running turn
         does: until that is over, frames of others may still come."""
-        if not self._unsure or self.transcript.running is not None:
-            return
-        self._unsure = False
+        self._until = None
         for turn in self.pending:
             if turn.expected and self.transcript.turn(turn.turn_id) is None:
                 turn.finish(

@@ -60,8 +60,10 @@ class Turn:
         """How often its message was sent."""
         self.acknowledged = False
         """The gateway has it: it will run, whatever happens to the line."""
+        self.asked = False
+        """It was acknowledged before its session was last asked for."""
         self.expected = False
-        """It was acknowledged before its session was last attached, so a snapshot must tell of it."""
+        """… and a snapshot was the answer, which must tell of it."""
         self.cancelling = False
 
     @property

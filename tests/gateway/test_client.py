@@ -743,6 +743,31 @@ async def test_a_turn_that_the_gateway_forgot_ends_when_nothing_can_tell_of_it_a
         assert (await collect(turn))[-1].code == "turn_not_found"
 
 
+async def test_a_turn_accepted_after_a_snapshot_is_not_lost_because_the_next_line_finds_all_over() -> None:
+    async with playing() as gateway, client(gateway.url) as c:
+        session, line = c.session("a"), await gateway.line()
+        await line.greet()
+        other = told("user", "other", "yo")
+        await line.attached("e.1.0", status="running", turn_id="other", messages=[other])
+        turn = session.send("hi")
+        sent = await line.hear(frames.Send)
+        accepted = frames.Ok(sent.ref, "a", turn.turn_id, "queued")
+        await line.say(accepted, delta("other", "Yo", 2))
+        await reached(session, "e.1.2")
+        await line.socket.close(1011)
+        again = await gateway.line()
+        await again.greet()
+        await again.hear(frames.Attach)
+        await again.say(
+            frames.Attached("e.1.2", "a", "bot", "replay", "idle", []), response("other", "Yo", "e.3.0")
+        )
+        await again.say(
+            frames.Message("e.4.0", "a", turn.turn_id, "hi", 1.0),
+            response(turn.turn_id, "Hello you", "e.5.0"),
+        )
+        assert (await collect(turn))[-1].content == "Hello you"
+
+
 async def test_a_turn_sent_before_by_another_process_is_found_in_the_history() -> None:
     async with gateway(echo=EchoAgent()) as url:
         async with client(url) as first:
