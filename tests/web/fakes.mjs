@@ -103,7 +103,11 @@ class Request {
   }
 
   json(value, status = 200) {
-    this.#answer.resolve(new Response(JSON.stringify(value), { status }));
+    this.text(JSON.stringify(value), status);
+  }
+
+  text(text, status) {
+    this.#answer.resolve(new Response(text, { status }));
   }
 
   fail() {

@@ -399,6 +399,15 @@ test("a message to a session that the stream does not follow yet does not attach
   );
 });
 
+test("a message that is too large for a proxy is refused, and the line goes on", async () => {
+  const { page, gateway, chat } = await streaming();
+  const turn = chat.send("one", { turnId: "t" });
+  await settle();
+  page.request("frames").text("<h1>413</h1>", 413);
+  await assert.rejects(async () => await turn, { code: "frame_too_large" });
+  assert.equal(gateway.state.status, "connected");
+});
+
 test("a request that is refused before it was read is tried again, too", async () => {
   const { page, chat } = await streaming();
   const turn = chat.send("one", { turnId: "t" });

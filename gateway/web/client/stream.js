@@ -132,7 +132,7 @@ export class StreamLine {
     try {
       const response = await this.#fetch("frames", { body: JSON.stringify(frame), signal: request.signal, headers });
       if (response.status === 401) throw await refusal(response);
-      const answer = await response.json();
+      const answer = await response.json().catch((error) => ofProxy(response, error));
       this.#to?.frame(response.ok ? answer : { ...answer, ...refusalOf(frame) });
     } catch (error) {
       // Whether it arrived is not known; on the next line it is sent again.
@@ -167,5 +167,11 @@ async function refusal(response) {
 
 // Who is refused before the frame was read, is not told which it was.
 const refusalOf = ({ ref, session_id }) => ({ type: "error", ref, session_id });
+
+// What is said again after any other answer that is not the gateway's would be refused for its size again.
+function ofProxy({ status }, error) {
+  if (status !== 413) throw error;
+  return { code: "frame_too_large", content: "Something before the gateway refuses it for its size.", retryable: false };
+}
 
 const ended = (error) => error.how ?? { code: BROKEN, reason: "The gateway was not reached." };
