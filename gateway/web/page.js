@@ -4,6 +4,8 @@ import { Wire } from "./wire.js";
 import "./widget.js";
 
 const KEY = "trunkline page";
+const TOKEN = "trunkline page token";
+const TOKEN_REFUSED = 4401; // as sockets are closed
 const AGENTS = 3; // as many conversations to begin with
 const byId = (id) => document.getElementById(id);
 
@@ -28,14 +30,48 @@ const chosen = {
   },
 };
 
+/** Who one is, kept in this tab. */
+const token = {
+  get: () => sessionStorage.getItem(TOKEN),
+  set: (text) => sessionStorage.setItem(TOKEN, text),
+  forget: () => sessionStorage.removeItem(TOKEN),
+};
+
+/** The names of the agents; null, if the gateway wants to know first who asks. */
 async function agents() {
-  const answer = await fetch(new URL("api/agents", document.baseURI));
-  if (answer.ok) return (await answer.json()).slice(0, AGENTS).map(({ name }) => name);
-  throw new Error((await answer.json()).error);
+  const headers = token.get() === null ? {} : { Authorization: `Bearer ${token.get()}` };
+  const answer = await fetch(new URL("api/agents", document.baseURI), { headers });
+  const body = await answer.json();
+  if (answer.ok) return body.slice(0, AGENTS).map(({ name }) => name);
+  if (answer.status !== 401) throw new Error(body.error);
+  if (token.get() !== null) wrong(body.error);
+  token.forget();
+  return null;
+}
+
+function wrong(why) {
+  byId("wrong").textContent = why;
+  byId("wrong").hidden = false;
+}
+
+/** Asks for a token until there is one that counts. */
+async function letIn() {
+  for (;;) {
+    const names = await agents();
+    byId("key").hidden = names !== null;
+    byId("forget").hidden = token.get() === null;
+    if (names !== null) return names;
+    byId("told").textContent = "Not let in";
+    byId("token").focus();
+    await new Promise((resolve) => byId("key").addEventListener("submit", resolve, { once: true }));
+    token.set(byId("token").value.trim());
+    byId("key").reset();
+  }
 }
 
 function widget(names) {
   const chat = document.createElement("trunkline-chat");
+  if (token.get() !== null) chat.token = token.get();
   chat.setAttribute("sessions", names.map((name) => `${name}/`).join(","));
   chat.addEventListener(
     "unread",
@@ -65,12 +101,25 @@ function toggle(button, name, attribute, does) {
   set(Boolean(chosen.get()[name]));
 }
 
+function leave() {
+  token.forget();
+  location.reload();
+}
+
+/** Its token counts no longer: it has to be asked for again. */
+const outOfToken = ({ status, code }) => status === "closed" && code === TOKEN_REFUSED && token.get() !== null;
+
 async function start() {
-  const names = await agents();
+  byId("key").addEventListener("submit", (event) => event.preventDefault());
+  byId("forget").addEventListener("click", leave);
+  const names = await letIn();
   const chat = widget(names);
   const wire = new Wire(byId("frames"), byId("sum"));
   const { gateway } = chat;
-  gateway.addEventListener("state", ({ detail }) => showLine(detail, names.length));
+  gateway.addEventListener("state", ({ detail }) => {
+    showLine(detail, names.length);
+    if (outOfToken(detail)) leave();
+  });
   gateway.addEventListener("frame", ({ detail }) => wire.take(detail));
   showLine(gateway.state, names.length);
   toggle(byId("columns"), "columns", "aria-pressed", (on) =>
