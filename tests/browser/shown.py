@@ -30,7 +30,8 @@ class Shown:
         for page in EXAMPLES.glob("*.html"):
             text = page.read_text().replace(NAMED, gateway.removeprefix("http://"))
             (self._folder / page.name).write_text(text)
-        (self._folder / "token.txt").write_text(token)
+        if token:
+            (self._folder / "token.txt").write_text(token)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
