@@ -38,6 +38,10 @@ def test_it_has_the_gateways_version_and_needs_nothing_else() -> None:
     assert not {name for name in package if "ependencies" in name}
 
 
+def test_it_carries_the_licence() -> None:
+    assert (WEB / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()  # npm packs it unasked
+
+
 def test_all_that_it_imports_is_in_it() -> None:
     package = json.loads((WEB / "package.json").read_text())
     assert {"client.js", "client.d.ts", "client/"} == set(package["files"])
