@@ -43,6 +43,7 @@ export class TrunklineChat extends HTMLElement {
   #own;
   #entries = [];
   #panels = [];
+  #drafts = new Map(); // what was being written when a conversation was last taken down
   #panelsNode = el("div", { class: "panels" });
   #until = null;
   #due = false;
@@ -140,7 +141,10 @@ export class TrunklineChat extends HTMLElement {
     if (!this.#line) return;
     this.#until.abort();
     this.#bar.close();
-    this.#panels.forEach((panel) => panel.close());
+    this.#panels.forEach((panel) => {
+      this.#drafts.set(panel.session.id, panel.draft);
+      panel.close();
+    });
     release(this.#line);
     this.#line = null;
   }
@@ -203,6 +207,7 @@ export class TrunklineChat extends HTMLElement {
       onBusy: this.getAttribute("on-busy") ?? undefined,
       own: !id,
     });
+    panel.draft = this.#drafts.get(session.id) ?? "";
     panel.addEventListener("state", () => this.#tell(panel));
     panel.addEventListener("restart", () => this.#restart(this.#panels.indexOf(panel)));
     return panel;

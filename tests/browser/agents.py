@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway import AgentError, Turn
 from gateway.interfaces import Piece, Thought, ToolCall, ToolResult
 
-__all__ = ["agent", "numbers"]
+__all__ = ["Dictated", "agent", "numbers"]
 
 LOOK = 0.01
 """Seconds between two looks whether a file is there."""
@@ -19,6 +19,23 @@ LOOK = 0.01
 def numbers(first: int, last: int) -> str:
     """What `count` writes: so that a character that is missing, or there twice, shows."""
     return "".join(f"{number} " for number in range(first, last))
+
+
+class Dictated:
+    """A file whose text the agent says while it grows: tell it to `take-down`, or `ponder`, `file`."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.file.touch()
+
+    def says(self, text: str) -> None:
+        """The agent goes on with this."""
+        with self.file.open("a") as file:
+            file.write(text)
+
+    def ends(self) -> None:
+        """It has said all of it."""
+        self.says("END\n")
 
 
 async def _there(file: str) -> None:
@@ -72,12 +89,11 @@ async def _fail_once(file: str) -> AsyncIterator[str]:
     yield "it works."
 
 
-async def _think(thoughts: str, file: str, answer: str) -> AsyncIterator[Piece]:
-    """Thinks that, word by word, until there is that file, and answers."""
-    for word in thoughts.split():
-        yield Thought(f"{word} ")
-    await _there(file)
-    yield answer
+async def _ponder(file: str) -> AsyncIterator[Piece]:
+    """Thinks what is written into the file, as it grows, and says that this is all."""
+    async for piece in _take_down(file):
+        yield Thought(piece)
+    yield "That is all."
 
 
 async def _use(tool: str, given: str, file: str, result: str) -> AsyncIterator[Piece]:
@@ -106,7 +122,7 @@ ORDERS: dict[str, Callable[..., AsyncIterator[Piece]]] = {
     "pieces": _pieces,
     "take-down": _take_down,
     "fail-once": _fail_once,
-    "think": _think,
+    "ponder": _ponder,
     "use": _use,
     "flood": _flood,
 }

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
@@ -27,6 +28,14 @@ SECRET = "swordfish"
 STICKS_OUT = """() => [...document.querySelectorAll("html, .top, .card, .values, .head, .facts, dialog")]
     .filter((node) => node.scrollWidth > node.clientWidth)
     .map((node) => node.outerHTML.slice(0, 80))"""
+
+HOSTILE = "<img src=x onerror=window.owned=1>\u202e\u2066\u202e"
+HOLDERS = """() => [...document.querySelectorAll("body *")].filter(({ childNodes }) =>
+    [...childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.includes("\u202e")))"""
+LET_OUT = f"""() => ({HOLDERS})().filter((node) => {{
+    const {{ display, unicodeBidi }} = getComputedStyle(node);
+    return display === "inline" && !["isolate", "plaintext", "isolate-override"].includes(unicodeBidi);
+}}).map((node) => node.outerHTML)"""
 
 # ── Sessions ──
 
@@ -115,6 +124,52 @@ async def test_what_is_said_reaches_the_page_only_if_that_was_chosen(
         assert (SECRET in await page.content()) == contents
         assert any(SECRET in text for text in console.received) == contents
         await expect(page.locator("#veiled")).to_be_visible(visible=not contents)
+
+
+async def test_whatever_users_call_things_and_say_is_no_markup_and_turns_no_other_text_around(
+    page: Page, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with served(tmp_path, "--console-contents") as gateway:
+        console = Console(page)
+        async with opened(where(gateway, quote(HOSTILE))) as line:
+            turn = {"turn_id": f"\u202e{HOSTILE}", "ref": "m"}
+            await line.put("message", session_id="talk", agent="one", content=HOSTILE, **turn)
+            await line.answer("m")
+            await labelled(page, gateway, HOSTILE, HOSTILE)
+            await console.open(gateway.url)
+            await console.watch("talk")
+            await expect(console.frames.filter(has_text="response")).to_contain_text("onerror")
+            await console.button("Close the session").click()
+        await expect(console.sure).to_contain_text("onerror")
+        name, _, _, user, *_ = await console.row("talk").locator("th, td").all_inner_texts()
+        assert (name, user) == (f"talk\n{HOSTILE}", HOSTILE)
+        assert await page.evaluate(f"({HOLDERS})().length") >= 8
+        assert await page.evaluate(LET_OUT) == []
+        assert await page.locator("main img, dialog img, [onerror]").count() == 0
+        assert await page.evaluate("window.owned") is None
+        assert not any(url.endswith("/x") for url in asked)
+
+
+async def labelled(page: Page, gateway: Served, user: str, label: str) -> None:
+    """That user calls the session `talk` so."""
+    url = f"{gateway.url}/api/sessions/talk/label?user_id={quote(user)}"
+    assert (await page.request.put(url, data={"label": label})).ok
+
+
+async def test_a_label_does_not_make_a_session_read_as_another(page: Page, tmp_path: Path) -> None:
+    with served(tmp_path, "--console-contents") as gateway:
+        console = Console(page)
+        async with opened(where(gateway, "ann")) as ann:
+            await says(ann, "travel", "hello")
+            await says(ann, "talk", "hello")
+            await labelled(page, gateway, "ann", "travel")
+            await console.open(gateway.url)
+            row = console.row("talk").get_by_role("rowheader")
+            await expect(row.get_by_role("button")).to_have_text("talk")
+            await expect(row.locator(".label")).to_have_text("travel")
+            await expect(console.rows.get_by_role("button", name="travel", exact=True)).to_have_count(1)
 
 
 async def test_of_two_sessions_with_one_id_the_timeline_shows_the_one_that_was_chosen(

@@ -63,6 +63,16 @@ async def test_nothing_that_an_agent_says_is_markup_or_runs(
     assert not any("spy.png" in url for url in asked)
 
 
+async def test_a_link_tells_where_it_leads_if_its_text_does_not(
+    gateway: Served, page: Page, tmp_path: Path
+) -> None:
+    text = "[https://a.example/](https://evil.example/x) https://a.example/y [https://a.example/](https://a.example/)"
+    answer = (await told(page, gateway, tmp_path, text)).answer()
+    await expect(answer.locator("a")).to_have_count(3)
+    titles = await answer.locator("a").evaluate_all("links => links.map(({ title }) => title)")
+    assert titles == ["https://evil.example/x", "", ""]
+
+
 async def test_nothing_that_a_user_says_is_markup_or_runs(gateway: Served, page: Page) -> None:
     await page.goto(gateway.url)
     chat = Chat(page)

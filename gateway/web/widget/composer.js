@@ -55,6 +55,17 @@ export class Composer {
     this.#show();
   }
 
+  /** What is being written, an edit aside. */
+  get draft() {
+    return this.#editing ? this.#kept : this.field.value;
+  }
+
+  set draft(text) {
+    this.field.value = text;
+    this.#fit();
+    this.#show();
+  }
+
   /** Puts a message there to be said differently. */
   edit(message) {
     if (this.#editing === null) this.#kept = this.field.value;

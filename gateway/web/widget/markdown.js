@@ -3,6 +3,7 @@
 // An agent's text is hostile: links lead only where the table says, nothing is fetched, and what the parser
 // cannot take (nesting beyond its stack, marks without an end) is shown as it was written.
 
+import { Code, TAB } from "./code.js";
 import { action, el } from "./dom.js";
 import { Lines, directionOf, grow } from "./grow.js";
 
@@ -52,6 +53,7 @@ export class Text {
   #shown = "";
   #ended = false;
   #parser = null;
+  #code = null;
   #plain = null;
 
   constructor(root, words) {
@@ -81,6 +83,7 @@ export class Text {
     this.#ended = false;
     this.#root.removeAttribute("dir");
     this.#parser = hasMarkdown ? started(this.#root, this.#words) : null;
+    this.#code = new Code(this.#parser, T.Code_Fence, (part) => smd.parser_write(this.#parser, part));
     this.#plain = hasMarkdown ? null : this.#asWritten();
   }
 
@@ -92,12 +95,13 @@ export class Text {
   #step(piece) {
     this.#shown += piece;
     this.#root.dir ||= directionOf(piece);
-    this.#try(() => smd.parser_write(this.#parser, piece), piece);
+    this.#try(() => this.#code.write(piece), piece);
   }
 
   #end() {
     this.#ended = true;
     this.#try(() => {
+      this.#code.end();
       const { pending, renderer } = this.#parser;
       if (!pending.startsWith("](")) return smd.parser_end(this.#parser);
       close(renderer.data); // a link without an end is none
@@ -143,6 +147,7 @@ function opened(data, token) {
   }
   if (token === T.List_Item) goOn(data.open.at(-1));
   if (token === T.Table_Row) turnOver(data.open.at(-1));
+  if (token === T.Code_Fence) data.indent = parser.indent_len;
   const node = made(data, token);
   if (token === T.List_Item || token === T.Paragraph) data.last = "";
   const lines = token === T.Code_Fence || token === T.Code_Block ? new Lines(node) : null;
@@ -241,7 +246,7 @@ function close(data) {
 function append(data, text) {
   const top = data.open.at(-1);
   data.last = text.at(-1);
-  if (top.lines) return top.lines.append(text);
+  if (top.lines) return top.lines.append(text.replaceAll(TAB, "\t"));
   top.size += text.length;
   if (top.size > LONGEST_PARAGRAPH && top.token !== undefined) {
     if (top.token !== T.Paragraph) throw new Unfit();
@@ -289,5 +294,6 @@ function linkedAsWritten(node) {
 }
 
 function lead(node, url) {
+  if (node.textContent !== url) node.title = url;
   Object.assign(node, { href: url, target: "_blank", rel: "noopener noreferrer nofollow" });
 }

@@ -170,7 +170,8 @@ function choice(label, part, onclick) {
   return el("button", { type: "button", class: "choice", part, onclick }, label);
 }
 
-function reason({ status, code, error }, { status: words }) {
+/** Why there is no more of it, if that is to be told. */
+export function reason({ status, code, error }, { status: words }) {
   if (status === "cancelled") return words.cancelled;
   if (status !== "failed") return "";
   return INTERRUPTED.has(code) ? words.interrupted : (error ?? words.failed);

@@ -3,7 +3,7 @@
 import { Composer } from "./composer.js";
 import { action, el, put } from "./dom.js";
 import { MessageList } from "./list.js";
-import { over } from "./message.js";
+import { over, reason } from "./message.js";
 import { Speech } from "./speech.js";
 
 const SPEAK_EVERY_MS = 400;
@@ -24,6 +24,8 @@ export class Panel extends EventTarget {
   #jump;
   #shown = false;
   #heard = new WeakSet();
+  #reading = new WeakSet(); // what comes here, and is read out until it ends
+  #unspoken = new Set();
   #speaking = 0;
   #loading = false;
   #reopened = false;
@@ -82,6 +84,15 @@ export class Panel extends EventTarget {
 
   get session() {
     return this.#session;
+  }
+
+  /** What is being written. */
+  get draft() {
+    return this.#composer.draft;
+  }
+
+  set draft(text) {
+    this.#composer.draft = text;
   }
 
   get running() {
@@ -156,10 +167,27 @@ export class Panel extends EventTarget {
 
   #changed(message) {
     this.#list.touch(message);
-    if (message?.role === "agent" && !this.#heard.has(message)) this.#arrived(message);
-    if (message?.role === "agent") this.#speak(message);
-    if (message === null) this.#session.messages.filter(over).forEach((each) => this.#heard.add(each));
+    if (message === null) this.#hear();
+    else if (message.role === "agent") this.#grew(message);
     this.#show();
+  }
+
+  #grew(message) {
+    if (!this.#heard.has(message)) this.#arrived(message);
+    this.#reading.add(message);
+    this.#speak(message);
+  }
+
+  /** Answers that came as a whole, or ended. What was there at first, or is earlier than that, is not new. */
+  #hear() {
+    const { messages } = this.#session;
+    const first = messages.findIndex((message) => this.#heard.has(message));
+    for (const [place, message] of messages.entries()) {
+      if (message.role === "agent" && !over(message)) continue;
+      if (first >= 0 && place > first && isNews(message) && !this.#heard.has(message)) this.#grew(message);
+      this.#heard.add(message);
+      if (this.#reading.delete(message)) this.#speak(message);
+    }
   }
 
   get #seen() {
@@ -179,11 +207,18 @@ export class Panel extends EventTarget {
   }
 
   #speak(message) {
-    if (!this.#shown || this.#speaking) return;
-    this.#speaking = setTimeout(() => {
-      this.#speaking = 0;
+    if (!this.#shown) return;
+    this.#unspoken.add(message);
+    this.#speaking ||= setTimeout(() => this.#speakUp(), SPEAK_EVERY_MS);
+  }
+
+  #speakUp() {
+    this.#speaking = 0;
+    for (const message of this.#unspoken) {
       this.#speech.follow(message, over(message));
-    }, SPEAK_EVERY_MS);
+      this.#speech.say(reason(message, this.#words));
+    }
+    this.#unspoken.clear();
   }
 
   async #earlier() {
@@ -234,6 +269,8 @@ export class Panel extends EventTarget {
     this.#notice.replaceChildren(el("span", {}, text), ...button);
   }
 }
+
+const isNews = ({ role, status }) => role === "agent" && status !== "cancelled";
 
 /** What is to be known of a conversation, and what one can do about it. */
 function notice({ ended, expiring, expiresAt, error }, words) {

@@ -17,18 +17,17 @@ const UNSAID = [
 
 /** A live region and what was put into it; `follow` a message, and it says each sentence once. */
 export class Speech {
-  #message = null;
-  #said = 0;
+  #said = new WeakMap(); // how much of each message
 
   node = el("div", { class: "unseen", "aria-live": "polite", part: "live" });
 
   /** Says what is complete of the message's text; all of it, when it is over. */
   follow(message, over) {
-    if (message !== this.#message) [this.#message, this.#said] = [message, 0];
-    const fresh = message.content.slice(this.#said);
+    const said = this.#said.get(message) ?? 0;
+    const fresh = message.content.slice(said);
     const length = over ? fresh.length : complete(fresh);
     if (length === 0) return;
-    this.#said += length;
+    this.#said.set(message, said + length);
     this.say(spoken(fresh.slice(0, length)));
   }
 
