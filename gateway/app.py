@@ -60,6 +60,8 @@ _SHAPES = tuple((one.PATHS, one.error_response) for one in _ENDPOINTS if hasattr
 """How errors look under which paths, where that is not the native shape."""
 _AGENT_SOCKET = re.compile(r"/api/agents/([^/]+)/ws/?")
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""Browsers are to believe what an answer says it is, whatever a stranger's text in it looks like."""
 
 
 class Gateway:
@@ -192,7 +194,7 @@ class Gateway:
         async def answer(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 own = [*message.get("headers", ())]
-                message["headers"] = [*own, named, *([] if _says_who_may_read(own) else cors)]
+                message["headers"] = [*own, named, _NOSNIFF, *([] if _says_who_may_read(own) else cors)]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=made):

@@ -62,7 +62,7 @@ class Knock:
         origin = headers.get("origin")
         if not changes or _ANY in self._origins or (origin or "").lower() in self._origins:
             return
-        own = origin is None or _bare(origin.partition("://")[2]) == _bare(headers.get("host", ""))
+        own = origin is None or _is_own(origin, headers.get("host", ""))
         # A picture or a link of another page's is fetched without an Origin.
         if not own or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             whose = "another origin" if own or origin is None else origin[:80]
@@ -92,6 +92,12 @@ def host_name(host: str) -> str:
     """The name in a `Host` header, without its port, in lower case."""
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host.strip().lower())
     return match[1].strip("[]") if match else ""
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Is it the origin of the gateway's own pages? By either scheme: TLS may end before the gateway."""
+    scheme, _, name = origin.partition("://")
+    return scheme.lower() in ("http", "https") and _bare(name) == _bare(host)
 
 
 def _bare(host: str) -> str:

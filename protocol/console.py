@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from .diagnose import explain, malformed
+from .diagnose import explain, malformed, told_in
 from .errors import Refused
 from .frames import Hello, Ping
 from .ids import AgentName, Ref, SessionId, TurnId, UserId
@@ -91,7 +91,8 @@ def decode(data: str | bytes, limit: int) -> Command:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
         refusal = explain(error, Command, "The frame")
-        raise Refused("bad_id" if refusal.code == "bad_id" else "bad_frame", refusal.content) from None
+        code = "bad_id" if refusal.code == "bad_id" else "bad_frame"
+        raise Refused(code, refusal.content, **told_in(text)) from None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refused("bad_frame", f"The frame is not JSON: {malformed(error)}.") from None
 

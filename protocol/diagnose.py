@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from . import frames, ids
 from .errors import Refused
 
-__all__ = ["CLIENT_TYPES", "diagnose", "explain", "malformed"]
+__all__ = ["CLIENT_TYPES", "diagnose", "explain", "malformed", "told_in"]
 
 CLIENT_TYPES = tuple(sorted(str(frame.__struct_config__.tag) for frame in get_args(frames.ClientFrame)))
 _NOT_JSON: Any = object()
@@ -25,6 +26,7 @@ _GRAMMARS: dict[str, str] = {
     "session_ids": get_args(ids.SessionId)[1].description,
     "agent": get_args(ids.AgentName)[1].description,
     "user_id": get_args(ids.UserId)[1].description,
+    "user": get_args(ids.UserId)[1].description,
     "turn_id": get_args(ids.TurnId)[1].description,
     "replaces": get_args(ids.TurnId)[1].description,
     "ref": get_args(ids.Ref)[1].description,
@@ -114,6 +116,12 @@ def _bare_text(data: str | bytes) -> str | None:
     return text if text.strip() and text.lstrip()[0] not in "{[" else None
 
 
+def told_in(data: str | bytes) -> dict[str, Any]:
+    """What a frame that is refused tells of itself: see `Refused`. Empty, if it is no JSON object."""
+    fields = _loads(data)
+    return _told(fields) if isinstance(fields, dict) else {}
+
+
 def _told(fields: dict[str, Any]) -> dict[str, Any]:
     """The frame's `ref`, `session_id` and `turn_id`, as far as they are fit to be sent back."""
     told = {}
@@ -161,7 +169,10 @@ def _fault(
 
 @cache
 def _expected(kind: Any) -> dict[str, str]:
-    """What strings and choices the fields of a struct take, in words, by their names on the wire."""
+    """What strings and choices the fields of a struct, or of several, take: in words, by their names on the
+    wire."""
+    if isinstance(kind, UnionType):
+        return {name: text for one in get_args(kind) for name, text in _expected(one).items()}
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return {}
     hints = get_type_hints(kind, include_extras=True)

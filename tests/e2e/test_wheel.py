@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,15 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 from urllib.request import urlopen
+from zipfile import ZipFile
 
 import pytest
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).parents[2]
+SOURCES = ("gateway", "protocol", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
+FETCHED = ("vendor", "node_modules", "__pycache__")
+SCRIPTS = ("smd.js", "smd.license.txt", "uplot.js", "uplot.css", "uplot.license.txt")
 WAIT = 30.0
 
 
@@ -29,11 +34,24 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `gateway` command of an environment that holds the wheel and nothing else of ours."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made of what a fresh clone holds: nothing was fetched there."""
     place = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", place)
+    for name in SOURCES:
+        source, copy = ROOT / name, place / "clone" / name
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*FETCHED))
+        else:
+            shutil.copyfile(source, copy)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", place, cwd=place / "clone")
     [wheel] = place.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """The `gateway` command of an environment that holds the wheel and nothing else of ours."""
+    place = wheel.parent
     venv.create(place / "venv", with_pip=True)
     run(place / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=place)
     return place / "venv/bin/gateway"
@@ -55,6 +73,15 @@ def url(installed: Path, tmp_path: Path) -> Iterator[str]:
             assert server.wait(WAIT) == 0
         finally:
             server.kill()
+
+
+def test_the_wheel_carries_the_scripts_that_its_pages_use_with_their_licences(wheel: Path) -> None:
+    if shutil.which("npm") is None and os.environ.get("CI") != "true":
+        pytest.skip("there is no npm on this machine, which fetches them")
+    names = set(ZipFile(wheel).namelist())
+    carried = {name for name in names if name.startswith("gateway/web/vendor/")}
+    assert carried == {f"gateway/web/vendor/{name}" for name in SCRIPTS}
+    assert not [name for name in names if name.startswith("gateway/web/npm/")]
 
 
 def test_the_wheel_serves_its_page_its_probe_and_a_conversation(url: str) -> None:

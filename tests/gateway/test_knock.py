@@ -78,6 +78,7 @@ def test_a_proxys_name_is_held_to_the_same_and_the_one_that_it_calls_by_too() ->
         {"host": "127.0.0.1:1"},
         {"host": "chat.example", "origin": "https://chat.example"},
         {"host": "chat.example:443", "origin": "https://chat.example"},
+        {"host": "chat.example", "origin": "http://chat.example:80"},
     ],
 )
 def test_programs_and_own_pages_may_change_things(headers: dict[str, str]) -> None:
@@ -90,6 +91,10 @@ def test_programs_and_own_pages_may_change_things(headers: dict[str, str]) -> No
         {**PAGE, "origin": "http://evil.example"},
         {**PAGE, "origin": "http://localhost:9999"},
         {**PAGE, "origin": "null"},
+        {"host": "127.0.0.1:1", "origin": "file://127.0.0.1:1"},
+        {"host": "127.0.0.1:1", "origin": "chrome-extension://127.0.0.1:1"},
+        {"host": "127.0.0.1:1", "origin": "127.0.0.1:1"},
+        {"host": "", "origin": "file://"},
         {**PAGE, "sec-fetch-site": "cross-site"},
         {"host": "localhost", "sec-fetch-site": "cross-site"},
         {"host": "localhost", "sec-fetch-site": "same-site"},

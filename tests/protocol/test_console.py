@@ -41,6 +41,24 @@ def test_what_is_no_command_is_refused_with_a_reason(data: str | bytes, code: st
     assert said in refused.value.content
 
 
+@pytest.mark.parametrize(
+    ("field", "bad", "words"),
+    [
+        ("session_id", "a b", "1–128 of A–Z a–z 0–9 . _ : @ - (but not . or .. alone)"),
+        ("session_id", "x" * 129, "1–128 of A–Z a–z 0–9 . _ : @ - (but not . or .. alone)"),
+        ("agent", "..", "1–64 of A–Z a–z 0–9 . _ : @ - (but not . or .. alone)"),
+        ("user", "a/b", "1–256 characters, no control characters, no /"),
+        ("turn_id", "a\n", "1–128 characters, no control characters"),
+    ],
+)
+def test_a_bad_id_is_told_as_on_every_line(field: str, bad: str, words: str) -> None:
+    frame = {"type": "cancel", **WHERE, "turn_id": "t", "ref": "7", field: bad}
+    with pytest.raises(Refused) as refused:
+        console.decode(json.dumps(frame), 1000)
+    assert (refused.value.code, refused.value.content) == ("bad_id", f"{field}: expected {words}.")
+    assert refused.value.ref == "7"
+
+
 SECRET = "the secret"
 TOLD = [
     frames.Message("c", "s", "t", SECRET, 1.0, metadata={"why": SECRET}),

@@ -80,7 +80,7 @@ export class Sessions extends EventTarget {
     const open = Object.assign(document.createElement("button"), { type: "button", className: "open" });
     row.append(...Array.from({ length: 7 }, (_, place) => document.createElement(place ? "td" : "th")));
     row.firstChild.scope = "row";
-    row.firstChild.append(open);
+    row.firstChild.append(open, Object.assign(document.createElement("bdi"), { className: "label soft" }));
     for (const place of [4, 5, 6]) row.children[place].className = "number";
     row.addEventListener("click", () => this.#choose(key, row));
     return row;
@@ -105,7 +105,8 @@ function mark(row, chosen) {
 function update(row, session, chosen) {
   const [first, state, agent, user, messages, readers, last] = row.children;
   mark(row, chosen);
-  say(first.firstChild, session.label ?? session.session_id);
+  say(first.firstChild, session.session_id);
+  say(first.lastChild, session.label ?? ""); // beside the id: users may call theirs as another's is called
   first.title = session.session_id;
   state.dataset.state = stateOf(session);
   say(state, wordsOf(session));

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.interfaces import Key, Unavailable
+from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 
 
@@ -71,6 +72,25 @@ async def test_every_answer_has_a_request_id_given_or_made(in_memory: Any) -> No
             assert "not fit for a log" not in made
         refused = await rig.http.get("/healthz", headers={"Host": "evil.example", "X-Request-Id": "abc"})
         assert (refused.status_code, refused.headers["x-request-id"]) == (403, "abc")
+
+
+async def test_no_browser_is_to_guess_what_an_answer_is(in_memory: Any) -> None:
+    asks = {"Origin": "https://chat.example", "Access-Control-Request-Method": "POST"}
+    async with in_memory(Settings(allow_origins=(asks["Origin"],))) as rig:
+        for method, path, headers, status in (
+            ("GET", "/", {}, 200),
+            ("GET", "/client.js", {}, 200),
+            ("GET", "/api/agents", {}, 200),
+            ("GET", "/metrics", {}, 200),
+            ("GET", "/nowhere", {}, 404),
+            ("POST", "/healthz", {}, 405),
+            ("GET", "/healthz", {"Host": "evil.example"}, 403),
+            ("POST", "/frames", {"Origin": "https://evil.example"}, 403),
+            ("OPTIONS", "/frames", asks, 204),
+        ):
+            answer = await rig.http.request(method, path, headers=headers)
+            assert answer.status_code == status
+            assert answer.headers.get_list("x-content-type-options") == ["nosniff"], (method, path)
 
 
 async def test_what_the_framework_refuses_has_the_native_shape(in_memory: Any) -> None:

@@ -47,6 +47,7 @@ async def test_the_headers_tell_proxies_to_let_it_through(served: Any) -> None:
         assert headers["x-accel-buffering"] == "no"
         assert "content-encoding" not in headers
         assert headers["x-request-id"]
+        assert headers["x-content-type-options"] == "nosniff"
 
 
 async def test_last_event_id_wins_over_the_query_and_goes_on_within_the_text(served: Any) -> None:
