@@ -17,7 +17,7 @@ run: .venv/.run
 
 test: .venv/.dev
 	@$(BIN)/python $(FETCH) --dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: .venv/.dev lint-js
 	$(BIN)/ruff format --check

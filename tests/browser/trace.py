@@ -11,7 +11,7 @@ __all__ = ["MOST", "Trace"]
 
 MOST = 150.0
 """Milliseconds of one task of the main thread. A person feels what is longer than 50, and none is on a quiet
-machine (`make test ARGS="-s -k no_task_long"` tells); three times that is what a busy one may take for it."""
+machine (`make test ARGS="-n0 -s -k no_task_long"` tells); a busy one may take three times that for it."""
 
 CATEGORIES = ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline", "__metadata"]
 
