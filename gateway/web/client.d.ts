@@ -17,13 +17,16 @@ export interface GatewayState {
 }
 
 export interface GatewayOptions {
-  /** One, or a function that gets one: it is asked before each line, and again before the last one ends. */
+  /**
+   * One, or a function that gets one: it is asked before each line, and again before the last one ends. What this tab
+   * kept over a reload is for who has a token with the same claims, and there once that is known.
+   */
   token?: string | (() => string | Promise<string>);
   /** The agent of sessions that name none. */
   agent?: string;
   /** Who speaks, if the token does not fix it. */
   user?: string;
-  /** One line for all pages of this browser with the same gateway, user and token. */
+  /** One line for all pages of this browser with the same gateway, user and token (but for its end and signature). */
   shared?: boolean;
   /** `name/version`, for the gateway's logs. */
   client?: string;

@@ -11,7 +11,6 @@
 import { Desk } from "./client/desk.js";
 import { browser } from "./client/env.js";
 import { Lagged } from "./client/feed.js";
-import { Keep } from "./client/keep.js";
 import { Opener, gatewayUrl } from "./client/opener.js";
 import { Session } from "./client/session.js";
 import { Turn, TurnFailed } from "./client/turn.js";
@@ -37,7 +36,7 @@ export class Gateway extends EventTarget {
     const opener = new Opener(env, { url: address, token, user, client });
     const tell = (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail }));
     this.#agent = agent;
-    this.#desk = new Desk(env, opener, new Keep(env.storage, `${address} ${user ?? ""}`), { shared, tell });
+    this.#desk = new Desk(env, opener, { shared, tell });
     this.#listen(env);
     this.#desk.start();
   }
@@ -64,7 +63,7 @@ export class Gateway extends EventTarget {
       return session;
     }
     if (agent === undefined || (known.agent ?? agent) === agent) return known;
-    throw new Error(`${id} is followed with the agent ${known.agent}.`);
+    throw new Error(`The session ${id} is followed with the agent ${known.agent}; on one line it cannot be ${agent}’s too.`);
   }
 
   /** Hang up. Turns run on; whoever waits for one here is told that nobody listens. */

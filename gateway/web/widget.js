@@ -16,6 +16,7 @@ import { hasMarkdown } from "./widget/markdown.js";
 import { Panel } from "./widget/panel.js";
 import { OwnIds, entries } from "./widget/sessions.js";
 import { Tabs } from "./widget/tabs.js";
+import { Unshown } from "./widget/unshown.js";
 import { WORDS } from "./widget/words.js";
 
 const HERE = new URL(".", import.meta.url);
@@ -44,6 +45,7 @@ export class TrunklineChat extends HTMLElement {
   #entries = [];
   #panels = [];
   #drafts = new Map(); // what was being written when a conversation was last taken down
+  #caller = []; // whose they are
   #panelsNode = el("div", { class: "panels" });
   #until = null;
   #due = false;
@@ -119,12 +121,15 @@ export class TrunklineChat extends HTMLElement {
       this.getAttribute("sessions") ?? this.getAttribute("session") ?? "",
       agent ?? null,
     );
-    const shared = this.hasAttribute("shared");
-    this.#line = acquire(url, {
-      token: this.token ?? undefined,
-      agent,
+    const token = this.token ?? undefined;
+    const before = this.#caller;
+    this.#caller = [url, user, token];
+    if (this.#caller.some((part, place) => part !== before[place])) this.#drafts.clear();
+    this.#line = acquire({
+      url,
+      token,
       user,
-      shared,
+      shared: this.hasAttribute("shared"),
       client: "trunkline-chat/1",
     });
     this.#bar = new LineBar(this.gateway, this.#words);
@@ -141,10 +146,7 @@ export class TrunklineChat extends HTMLElement {
     if (!this.#line) return;
     this.#until.abort();
     this.#bar.close();
-    this.#panels.forEach((panel) => {
-      this.#drafts.set(panel.session.id, panel.draft);
-      panel.close();
-    });
+    this.#panels.forEach((panel) => this.#close(panel));
     release(this.#line);
     this.#line = null;
   }
@@ -195,12 +197,17 @@ export class TrunklineChat extends HTMLElement {
     this.#look();
   }
 
-  /** The conversation of one entry; `options` as `gateway.session` takes them. */
-  #panel({ agent, id }, place, options = {}) {
-    const session = this.gateway.session(id || this.#own.get(`${agent ?? ""} ${place}`), {
-      agent: agent ?? undefined,
-      ...options,
-    });
+  /** The conversation of one entry, or why it cannot be shown. */
+  #panel({ agent, id, wrong }, place) {
+    if (wrong) return new Unshown(wrong);
+    let session;
+    try {
+      session = this.#line.session(id || this.#own.get(`${agent ?? ""} ${place}`), {
+        agent: agent ?? undefined,
+      });
+    } catch ({ message }) {
+      return new Unshown(message); // another agent's conversation of that name is followed already
+    }
     const panel = new Panel(session, {
       agent: this.#label(place),
       words: this.#words,
@@ -211,6 +218,13 @@ export class TrunklineChat extends HTMLElement {
     panel.addEventListener("state", () => this.#tell(panel));
     panel.addEventListener("restart", () => this.#restart(this.#panels.indexOf(panel)));
     return panel;
+  }
+
+  #close(panel) {
+    panel.close();
+    if (panel.session === null) return;
+    this.#drafts.set(panel.session.id, panel.draft);
+    this.#line.leave(panel.session);
   }
 
   #label(place) {
@@ -235,7 +249,7 @@ export class TrunklineChat extends HTMLElement {
     if (entry.id) return before.reopen();
     this.#own.get(`${entry.agent ?? ""} ${place}`, true);
     before.close();
-    before.session.detach();
+    this.#line.leave(before.session);
     this.#panels[place] = this.#panel(entry, place);
     this.#arrange();
     this.#panels[place].focus();

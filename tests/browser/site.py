@@ -32,12 +32,15 @@ class Site:
     def __init__(self, folder: Path, url: str, gateway: Served) -> None:
         self._file = folder / "page.html"
         self._url = f"{url}/page.html"
+        self._shown = 0
         self.gateway = gateway
 
     async def show(self, page: Page, body: str) -> None:
         """A page with this in it."""
         self._file.write_text(PAGE.format(gateway=self.gateway.url, body=body))
-        await page.goto(self._url)
+        # Under a name of its own: the server knows what changed by the second only.
+        self._shown += 1
+        await page.goto(f"{self._url}?{self._shown}")
 
     async def opened(self, page: Page, attributes: str = "") -> Chat:
         """A page with one widget, of these attributes, that talks to the agent `one`."""

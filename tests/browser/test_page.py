@@ -17,6 +17,16 @@ from tests.browser.served import Served, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# The page's widget is somebody's who has one.
+WITH_TOKEN = """
+    const create = document.createElement;
+    document.createElement = function (name) {
+        const node = create.apply(this, arguments);
+        if (name === "trunkline-chat") node.setAttribute("token", "a-secret");
+        return node;
+    };
+"""
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -49,7 +59,8 @@ async def test_the_drawer_shows_what_goes_out_and_what_comes_in_as_it_does(
     drawer, chat = Drawer(page), Chat(page)
     await expect(drawer.whole).to_be_hidden()
     await drawer.button.click()
-    await expect(drawer.lines.first).to_contain_text("connected")  # also what went before it was opened
+    await expect(drawer.lines.first).to_contain_text("hello")  # also what went before it was opened
+    assert await drawer.types("↑") == ["hello", "attach"]
     await expect(drawer.lines.filter(has_text="attached")).to_have_count(3)
     await chat.say(f"hold 20 40 {tmp_path / 'go'}")
     await expect(drawer.lines.filter(has_text="text_delta").first).to_contain_text("0 1 2")  # it still runs
@@ -105,6 +116,18 @@ async def test_what_one_chose_to_see_survives_a_reload(gateway: Served, page: Pa
     await page.reload()
     await expect(page.get_by_role("tabpanel")).to_have_count(1)
     await expect(drawer.whole).to_be_hidden()
+
+
+async def test_a_token_is_not_shown_in_the_drawer(gateway: Served, page: Page) -> None:
+    await page.add_init_script(WITH_TOKEN)
+    await page.goto(gateway.url)
+    drawer = Drawer(page)
+    await drawer.button.click()
+    hello = drawer.lines.filter(has_text="hello")
+    await expect(hello).to_contain_text('token "…"')
+    await hello.locator("summary").click()
+    await expect(hello.locator("pre")).to_contain_text('"token": "…"')
+    assert "a-secret" not in await drawer.whole.inner_text()
 
 
 # ── Without npm ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -635,7 +635,7 @@ test("what goes over the line can be watched", async () => {
   const socket = await page.connect();
   socket.say(attached("s"));
   chat.send("hi");
-  assert.deepEqual(seen, ["in connected", "in attached", "out message"]);
+  assert.deepEqual(seen, ["out hello", "in connected", "out attach", "in attached", "out message"]);
 });
 
 test("labels are given once the session is there", async () => {

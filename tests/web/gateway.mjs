@@ -4,6 +4,7 @@
 import { attached, connected, message, ok, refused } from "./fakes.mjs";
 
 const points = (text) => [...text].length;
+const userOf = (token) => (token ? JSON.parse(atob(token.split(".")[1])).sub : "user");
 const cut = (text, from, to) => [...text].slice(from, to).join("");
 
 /** The log of one session: its records are frames without a cursor, `seq` is their place, from 1. */
@@ -149,8 +150,8 @@ class Line {
   out = [];
   follows = new Map();
 
-  constructor(gateway, tell) {
-    Object.assign(this, { gateway, tell });
+  constructor(gateway, tell, user) {
+    Object.assign(this, { gateway, tell, user });
   }
 
   attach(target) {
@@ -159,7 +160,7 @@ class Line {
   }
 
   follow(target) {
-    const log = this.gateway.log(target);
+    const log = this.gateway.log(target, this.user);
     if (log === null) {
       this.out.push(refused({ session_id: target.session_id }, "session_not_found"));
       return;
@@ -171,17 +172,18 @@ class Line {
 
   take(frame) {
     const { type, ref } = frame;
+    if (type === "hello") this.user ??= userOf(frame.token);
     if (type === "attach") frame.sessions.forEach((target) => this.attach(target));
     else if (type === "detach") frame.session_ids.forEach((id) => this.follows.delete(id));
-    if (type === "hello") this.out.push(connected({ ref }));
+    if (type === "hello") this.out.push(connected({ ref, user_id: this.user }));
     else if (type === "ping") this.out.push({ type: "pong" });
-    else this.out.push(this.gateway.answer(frame, this));
+    else this.out.push(this.gateway.answer(frame, this.user, this));
   }
 
   /** Some of what there is to be told, once it is time. */
   pump(most) {
     for (const [id, place] of this.follows) {
-      const frame = this.gateway.logs.get(id).next(place, most);
+      const frame = this.gateway.logOf(this.user, id).next(place, most);
       if (frame !== null) this.out.push(frame);
     }
   }
@@ -193,6 +195,7 @@ class Line {
 }
 
 export class FakeGateway {
+  /** By user and id. */
   logs = new Map();
   /** Is it too much right now? */
   busy = () => false;
@@ -200,21 +203,27 @@ export class FakeGateway {
   #connections = 0;
   #streams = new Map();
 
-  log({ session_id: id, cursor, create }) {
-    if (!this.logs.has(id) && (cursor !== undefined || !create)) return null;
-    if (!this.logs.has(id)) this.logs.set(id, new Log(id, `e${this.logs.size}`));
-    return this.logs.get(id);
+  logOf(user, id) {
+    return this.logs.get(`${user} ${id}`);
   }
 
-  answer(frame, line) {
+  log({ session_id: id, cursor, create }, user) {
+    const known = this.logOf(user, id);
+    if (known || cursor !== undefined || !create) return known ?? null;
+    const log = new Log(id, `e${this.logs.size}`);
+    this.logs.set(`${user} ${id}`, log);
+    return log;
+  }
+
+  answer(frame, user, line) {
     if (frame.type === "message") {
       if (this.busy()) return refused(frame, "overloaded", { retry_after_ms: 100 });
-      const log = this.log({ ...frame, create: true });
+      const log = this.log({ ...frame, create: true }, user);
       if (line && !line.follows.has(log.id)) line.follow({ session_id: log.id, history: 0 });
       const { status, ...more } = log.accept(frame);
       return ok(frame, status, more);
     }
-    if (frame.type === "cancel") this.logs.get(frame.session_id)?.cancel(frame.turn_id);
+    if (frame.type === "cancel") this.logOf(user, frame.session_id)?.cancel(frame.turn_id);
     return ok(frame, undefined);
   }
 
@@ -255,16 +264,18 @@ export class FakeGateway {
     request.heard = true;
     request.stream();
     const id = `c${(this.#connections += 1)}`;
-    const line = new Line(this, (frames) => request.aborted || request.say(...frames));
+    const user = userOf(request.headers.Authorization);
+    const line = new Line(this, (frames) => request.aborted || request.say(...frames), user);
     this.#lines.set(request, line);
     this.#streams.set(id, line);
-    line.out.push(connected({ connection_id: id }));
+    line.out.push(connected({ connection_id: id, user_id: user }));
     line.take(request.body);
   }
 
   post(request) {
     request.heard = true;
     const line = this.#streams.get(request.headers["X-Connection-Id"]);
-    return this.answer(request.body, this.lines.includes(line) ? line : null);
+    const user = userOf(request.headers.Authorization);
+    return this.answer(request.body, user, this.lines.includes(line) ? line : null);
   }
 }

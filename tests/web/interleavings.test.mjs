@@ -1,4 +1,5 @@
-// Whatever happens in whatever order: every message runs exactly once, and every page shows what the gateway has.
+// Whatever happens in whatever order: every message runs exactly once, and every page shows what the gateway has for
+// its user.
 // RUNS and STEPS say how many lives are lived, and how long; SEED one of them again.
 
 import assert from "node:assert/strict";
@@ -52,9 +53,21 @@ class World {
   load(storage = new Map()) {
     const page = this.browser.page({ storage, random: this.random, ...this.options.env });
     this.pages.push(page);
-    page.gw = page.gateway({ shared: this.options.shared });
+    page.user = this.any(this.options.users ?? ["user"]);
+    page.gw = page.gateway({ shared: this.options.shared, token: this.options.users && this.#token(page.user) });
     page.chats = SESSIONS.map((id) => page.gw.session(id));
     return page;
+  }
+
+  // It is in the page, or to be got, which may fail.
+  #token(user) {
+    const token = `h.${btoa(JSON.stringify({ sub: user }))}.s`;
+    const get = async () => {
+      await settle();
+      if (!this.calm && this.random() < 0.3) throw new Error("No token now.");
+      return token;
+    };
+    return this.random() < 0.3 ? token : get;
   }
 
   leave(page, told) {
@@ -67,14 +80,14 @@ class World {
 
   say(page) {
     const chat = this.any(page.chats);
-    this.#listen(page, chat.send(`say ${(this.#said += 1)} 😀`));
+    this.#listen(page, chat.send(`${page.user}: ${(this.#said += 1)} 😀`));
   }
 
   // The same again, as one who does not know whether it was heard.
   repeat(page) {
     const { turn } = this.any(this.#answers) ?? {};
     const chat = page.chats.find(({ id }) => id === turn?.session.id);
-    if (chat) this.#listen(page, chat.send(turn.frame.content, { turnId: turn.turnId }));
+    if (chat && turn.frame.content.startsWith(page.user)) this.#listen(page, chat.send(turn.frame.content, { turnId: turn.turnId }));
   }
 
   #listen(page, turn) {
@@ -129,8 +142,7 @@ class World {
 
   // ── What agents do ──
 
-  speak() {
-    const log = this.any([...this.gateway.logs.values()]);
+  speak(log = this.any([...this.gateway.logs.values()])) {
     if (!log?.running) return;
     const chance = this.random();
     if (chance < 0.6) log.write(this.any(["x", "😀", "word ", "longer text 😀 "]));
@@ -172,7 +184,7 @@ class World {
   async rest() {
     this.sockets = this.calm = true;
     for (let quiet = 0, before = ""; quiet < 30;) {
-      for (const { running } of this.gateway.logs.values()) if (running) this.speak();
+      for (const log of this.gateway.logs.values()) this.speak(log);
       for (const page of this.pages) this.carry(page);
       for (const line of this.gateway.lines) line.tell([{ type: "pong" }]);
       await this.browser.clock.pass(500);
@@ -184,14 +196,27 @@ class World {
     }
   }
 
+  /** Nobody's words are among somebody else's. */
+  checkOwners() {
+    const own = (user) => (content) => assert.ok(content.startsWith(`${user}: `), `${content} is ${user}'s`);
+    for (const { user, chats } of this.pages) {
+      const said = chats.flatMap(({ messages }) => messages).filter(({ role }) => role === "user");
+      said.map(({ content }) => content).forEach(own(user));
+    }
+    for (const [name, { turns }] of this.gateway.logs) {
+      const [user] = name.split(" ");
+      [...turns.values()].map(({ content }) => content).forEach(own(user));
+    }
+  }
+
   check() {
-    for (const { gw, chats } of this.pages) {
+    for (const { gw, chats, user } of this.pages) {
       assert.equal(gw.state.status, "connected");
       for (const chat of chats) {
         const { id } = chat;
         assert.equal(chat.state.attached, true, `${id} is followed`);
         const seen = chat.messages.map(({ role, content, status }) => `${role} ${content} ${status}`);
-        assert.deepEqual(seen, this.gateway.logs.get(id).shown, id);
+        assert.deepEqual(seen, this.gateway.logOf(user, id).shown, id);
       }
     }
     for (const log of this.gateway.logs.values()) {
@@ -203,7 +228,7 @@ class World {
 
   #checkAnswer(page, turn, pieces, end) {
     if (page.dead || end?.code === "detached") return;
-    const ran = this.gateway.logs.get(turn.session.id).turns.get(turn.turnId);
+    const ran = this.gateway.logOf(page.user, turn.session.id).turns.get(turn.turnId);
     assert.ok(ran, `${turn.frame.content} ran`);
     assert.equal(end?.code ?? end?.status, ran.end.code ?? ran.end.status, turn.frame.content);
     assert.equal(end.partial ?? end.content, ran.text);
@@ -215,7 +240,7 @@ async function live(seed, options) {
   const world = new World(seed, options);
   world.load();
   world.load();
-  for (let steps = 0; steps < STEPS; steps++) await world.step();
+  for (let steps = 0; steps < STEPS; steps++) await world.step().then(() => world.checkOwners());
   await world.rest();
   world.check();
 }
@@ -225,6 +250,9 @@ for (const [what, options] of Object.entries({
   "tabs that share a socket": { shared: true },
   "tabs for which sockets come and go": { turns: 2 },
   "tabs that share a line, and sockets come and go": { shared: true, turns: 2 },
+  "tabs whose users change": { users: ["ann", "bob"] },
+  "tabs that share a socket, and users change": { shared: true, users: ["ann", "bob"] },
+  "tabs for which sockets and users come and go": { turns: 2, users: ["ann", "bob"] },
   "tabs that cannot find each other": { turns: 2, env: { navigator: {} } },
 })) {
   test(`${what}: nothing is lost, nothing is doubled`, async () => {

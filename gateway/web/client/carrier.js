@@ -13,7 +13,7 @@ export const NO_LINE = Object.freeze({
 
 /**
  * `owner` says what is wanted and is told what comes: `targets()` are the sessions to follow, from where each
- * stands; `opened()`: frames may be sent, and the sessions are being attached; `lost()`; `frame(frame)`;
+ * stands; `opened()`: frames may be sent, and the sessions are being attached; `lost()`; `frame(frame)`; `sent(frame)`;
  * `state(state)`; `fallBack()`: no socket gets through: if that answers true, somebody else goes on from here.
  */
 export class Carrier {
@@ -99,6 +99,7 @@ export class Carrier {
     // Of this line: one that was given up may still have something to say.
     const to = {
       frame: (frame) => this.#hear(line, frame),
+      sent: (frame) => this.#owner.sent(frame),
       late: () => this.#late(line),
       gone: (how) => this.#gone(line, how),
     };

@@ -2,6 +2,7 @@
 
 import { Carrier, NO_LINE } from "./carrier.js";
 import { bytesOf } from "./frames.js";
+import { Keep, NOBODYS } from "./keep.js";
 import { MAX_FRAME, RETRIED, jitter } from "./rules.js";
 import { SharedLine, canShare } from "./shared.js";
 import { refusal } from "./turn.js";
@@ -12,6 +13,7 @@ const UNASKED = "-"; // the `ref` of frames whose answer nobody waits for
 export class Desk {
   state = NO_LINE;
   sessions = new Map();
+  /** What is kept of whose page this is. */
   kept;
   #env;
   #opener;
@@ -19,17 +21,22 @@ export class Desk {
   #line = null;
   // Does this page want to share its line, even where it need not?
   #shares;
+  // Whose page this is, as far as the last token tells; and has the gateway said so?
+  #who;
+  #greeted = false;
   #asked = new Map();
   #count = 0;
   #timers = new Set();
   #failure = null;
 
-  constructor(env, opener, kept, { shared, tell }) {
-    Object.assign(this, { kept });
+  constructor(env, opener, { shared, tell }) {
     this.#env = env;
     this.#opener = opener;
     this.#tell = tell;
     this.#shares = shared;
+    this.#who = opener.who;
+    this.kept = this.#who ? this.#keepOf(this.#who) : NOBODYS;
+    opener.told = (who) => this.#identified(who);
   }
 
   start() {
@@ -154,14 +161,61 @@ export class Desk {
     return this.#opener.rest(path, options);
   }
 
+  // ── Whose page this is ──
+
+  // The page has a token, and is about to use it.
+  #identified(who) {
+    const before = this.#who;
+    if (this.#failure || before?.name === who.name) return;
+    this.#who = who;
+    if (before === null) {
+      this.#become(who);
+    } else if (before.user === null || who.user === null) {
+      // Only the gateway can tell whether that is the same user; if it never said who the last one was, nobody can.
+      if (this.#greeted) this.kept = NOBODYS;
+      else this.#change(who);
+    } else if (before.user !== who.user) {
+      this.#change(who);
+    } else if (this.kept !== NOBODYS) {
+      this.#rename(who);
+    }
+  }
+
+  // The same user's, with other rights.
+  #rename(who) {
+    for (const session of this.sessions.values()) session.unkeep();
+    this.kept = this.#keepOf(who);
+    for (const session of this.sessions.values()) session.keep();
+  }
+
+  #become(who) {
+    this.kept = this.#keepOf(who);
+    for (const session of this.sessions.values()) session.identified();
+  }
+
+  // Nothing of what the one said may go over a line of the other. Pages that share it may still be the one's.
+  #change(who) {
+    this.#greeted = false;
+    for (const session of this.sessions.values()) session.disown();
+    this.#become(who);
+    if (this.#line.isOpen || this.shares) this.#take(Carrier, "websocket");
+  }
+
+  #greet({ user_id: user }) {
+    this.#greeted = true;
+    if (this.kept === NOBODYS) this.kept = this.#keepOf(this.#who);
+    for (const session of this.sessions.values()) session.greet(user);
+  }
+
+  #keepOf({ name }) {
+    return new Keep(this.#env.storage, name);
+  }
+
   // ── What the line says ──
 
   #opened() {
-    const { user_id: user } = this.state.connected;
-    for (const session of this.sessions.values()) {
-      session.greet(user);
-      session.pending.forEach((turn) => this.post(turn));
-    }
+    this.#greet(this.state.connected);
+    for (const session of this.sessions.values()) session.pending.forEach((turn) => this.post(turn));
   }
 
   #lost() {
@@ -181,6 +235,7 @@ export class Desk {
     else if (refused) this.sessions.get(id)?.refuse(frame);
     else if (id !== undefined) this.sessions.get(id)?.receive(frame);
     else if (type === "token" || type === "goaway") this.#tell(type, frame);
+    else if (type === "connected" && this.#line.isOpen && this.kept === NOBODYS) this.#greet(frame);
   }
 
   #answered(ref, frame) {
@@ -224,6 +279,7 @@ export class Desk {
       opened: () => this.#opened(),
       lost: () => this.#lost(),
       frame: (frame) => this.#frame(frame),
+      sent: (frame) => this.#tell("frame", { direction: "out", frame, at: this.now() }),
       state: (state) => this.#changed(state),
       fallBack: () => this.#fallBack(),
     };
@@ -243,7 +299,6 @@ export class Desk {
 
   #send(frame) {
     if (!this.#line.isOpen) return;
-    this.#tell("frame", { direction: "out", frame, at: this.now() });
     this.#line.send(frame);
   }
 }

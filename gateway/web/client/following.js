@@ -22,8 +22,8 @@ export class Following {
   #toBeMade = false;
   #healed = 0;
 
-  constructor(transcript, { history, create }) {
-    this.transcript = transcript;
+  constructor(sessionId, { history, create }) {
+    this.transcript = new Transcript(sessionId);
     this.#options = { history, create };
   }
 
@@ -58,9 +58,11 @@ export class Following {
     this.transcript.detach();
   }
 
-  /** Nothing was seen of it. */
-  forget() {
-    this.transcript = new Transcript(this.transcript.sessionId);
+  /** This was seen of it, or nothing. */
+  begin(transcript = new Transcript(this.transcript.sessionId)) {
+    this.transcript = transcript;
+    this.#afresh = false;
+    this.revived = transcript.ended !== null; // somebody else may have made it again since
   }
 
   beginAnew() {

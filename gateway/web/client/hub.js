@@ -144,6 +144,9 @@ export class Hub {
     return false;
   }
 
+  /** Pages know themselves what they asked for. */
+  sent() {}
+
   frame(frame) {
     const asked = this.#asked.get(frame.ref);
     const followed = this.#followed.get(frame.session_id);

@@ -2,7 +2,7 @@
 
 const VERSION = 1;
 
-/** `name` says whose it is: of which gateway, user and agent. */
+/** `name` says whose it is: of which gateway, and whose token; see `Opener.identity`. */
 export class Keep {
   #storage;
   #name;
@@ -33,3 +33,6 @@ export class Keep {
     }
   }
 }
+
+/** As long as nobody knows whose page it is, nothing is kept and nothing was. */
+export const NOBODYS = new Keep(undefined, "");

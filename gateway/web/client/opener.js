@@ -8,6 +8,8 @@ export const HELLO = "hello";
 
 /** `token` is one, or a function that gets one. */
 export class Opener {
+  /** Told whose token it is, each time the function gave one, before that is used. */
+  told = () => {};
   #env;
   #url;
   #token;
@@ -31,10 +33,18 @@ export class Opener {
     return typeof this.#token === "function";
   }
 
+  /** Who asks, if that is known without asking for a token: see `identity`. */
+  get who() {
+    return this.canRenew ? null : this.#whoHas(this.#token);
+  }
+
   /** The token; an `Error`, if none could be got. */
   async token() {
+    if (!this.canRenew) return this.#token;
     try {
-      return this.canRenew ? await this.#token() : this.#token;
+      const token = await this.#token();
+      this.told(this.#whoHas(token));
+      return token;
     } catch (error) {
       return error instanceof Error ? error : new Error(String(error));
     }
@@ -59,11 +69,19 @@ export class Opener {
     return answer;
   }
 
-  /** What pages have in common that may use one line: where it leads, and who asks. */
+  /**
+   * Who asks: `name` is what pages have in common that may use one line, or what one of them kept: where it leads, and
+   * whose token with which rights; `user` is whose it is, null if it does not tell. Null, if no token could be got.
+   */
   async identity() {
     const token = await this.token();
-    const who = token instanceof Error || !token ? "" : digest(rightsOf(token));
-    return `${this.#url} ${this.#user ?? ""} ${who}`;
+    return token instanceof Error ? null : this.#whoHas(token);
+  }
+
+  #whoHas(token) {
+    const claims = token ? claimsOf(token) : null;
+    const rights = claims ? JSON.stringify(Object.entries(claims).filter(([claim]) => !RENEWED.has(claim))) : token;
+    return { name: `${this.#url} ${this.#user ?? ""} ${rights ? digest(rights) : ""}`, user: claims?.sub ?? null };
   }
 
   /** A line that tells `to` what comes. `targets()` are the sessions that a stream follows. */
@@ -86,16 +104,17 @@ export function gatewayUrl(url, page) {
 
 const socketUrl = (url) => new URL("ws", url).href.replace(/^http/, "ws");
 
+// What is new in a token each time it is renewed. What stays is whose it is and what it allows.
 const RENEWED = new Set(["exp", "iat", "nbf", "jti"]);
 
-// Of a token that is renewed now and then, what stays: whose it is and what it allows. Others stand for themselves.
-function rightsOf(token) {
+// What a token says of itself; null for one that does not say whose it is: it stands for itself.
+function claimsOf(token) {
   try {
     const part = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const rights = Object.entries(JSON.parse(atob(part))).filter(([claim]) => !RENEWED.has(claim));
-    return JSON.stringify(rights);
+    const claims = JSON.parse(atob(part));
+    return typeof claims.sub === "string" ? claims : null;
   } catch {
-    return token;
+    return null;
   }
 }
 

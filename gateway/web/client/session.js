@@ -28,7 +28,7 @@ export class Session extends EventTarget {
   #messages = new Messages();
   #turns = new Turns(this);
   #feeds = new Set();
-  // Whose it is, as far as that is known.
+  // The user whose it is, once the gateway has said so.
   #owner;
   #error = null;
   #ended = "";
@@ -43,8 +43,8 @@ export class Session extends EventTarget {
     Object.assign(this, { id, agent });
     this.#desk = desk;
     this.#options = { agent, history, create, label };
-    this.#following = new Following(this.#restored(), this.#options);
-    this.#following.revived = this.#ended !== ""; // somebody else may have made it again since
+    this.#following = new Following(id, this.#options);
+    this.#restore();
   }
 
   get #transcript() {
@@ -161,17 +161,31 @@ export class Session extends EventTarget {
     return this.#following.seen;
   }
 
-  /** The line is there, and this is its user: what was kept of another one is nothing to this one. */
-  greet(user) {
-    this.#following.renewed();
-    const disowned = (this.#owner ?? user) !== user;
-    this.#owner = user;
-    if (!disowned) return;
+  /** Whose page this is has come to be known, before there was a line: what was kept is there again. */
+  identified() {
+    this.#restore();
+    this.#keepUnsent();
+    this.#changed(null);
+  }
+
+  /** From now on the page is somebody else's, to whom all that is here is nothing. */
+  disown() {
     this.#turns.disown();
-    this.#following.forget();
+    this.#toStop.clear();
+    this.#following.begin();
     this.#older.forget();
+    this.#owner = undefined;
+    this.#error = null;
     this.#ended = "";
     this.#changed(null);
+  }
+
+  /** The line is there, and this is its user. */
+  greet(user) {
+    this.#following.renewed();
+    if ((this.#owner ?? user) !== user) this.disown();
+    this.#owner = user;
+    this.#keepUnsent(); // with its owner
   }
 
   lost() {
@@ -241,10 +255,16 @@ export class Session extends EventTarget {
     this.#changed(null);
   }
 
-  /** Keep what was seen for after a reload. */
+  /** Keep for after a reload what was seen, and what is to be sent. */
   keep() {
     const view = this.seen;
     this.#desk.kept.save(`${this.#name} seen`, view && { view, owner: this.#owner });
+    this.#keepUnsent();
+  }
+
+  /** Keep nothing. */
+  unkeep() {
+    for (const part of ["seen", "unsent"]) this.#desk.kept.save(`${this.#name} ${part}`, null);
   }
 
   // ── What survives a reload ──
@@ -253,17 +273,15 @@ export class Session extends EventTarget {
     return `${this.#options.agent ?? ""} ${this.id}`;
   }
 
-  // What was seen of it, if anything was kept; what was said is there again, too.
-  #restored() {
+  // What was kept: what was seen of it, and before all that was said since, what was said.
+  #restore() {
     const { view, owner } = this.#desk.kept.load(`${this.#name} seen`);
     const { unsent = [], owner: speaker } = this.#desk.kept.load(`${this.#name} unsent`);
     this.#owner = owner ?? speaker;
-    const transcript = view ? Transcript.from(view) : new Transcript(this.id);
-    this.#ended = transcript.ended ?? "";
-    for (const { frame, createdAt, cancelling } of unsent) {
-      this.#turns.add(frame, createdAt).cancelling = cancelling;
-    }
-    return transcript;
+    this.#following.begin(view && Transcript.from(view));
+    this.#ended = this.#transcript.ended ?? "";
+    if (this.#ended) for (const { frame } of this.#turns.pending) frame.create = true;
+    this.#turns.restore(unsent);
   }
 
   #keepUnsent() {

@@ -34,9 +34,10 @@ export class SharedLine {
   }
 
   async start() {
-    const name = await this.#opener.identity();
+    const who = await this.#opener.identity();
     if (this.#stopped) return;
-    this.#name = `trunkline ${name}`;
+    if (who === null) return this.#leadNobody(); // with whom it might share is not known
+    this.#name = `trunkline ${who.name}`;
     try {
       this.#channel = new this.#env.BroadcastChannel(this.#name);
       this.#channel.onmessage = ({ data }) => this.#hear(data);
@@ -49,7 +50,9 @@ export class SharedLine {
   }
 
   send(frame) {
-    if (this.isOpen) this.#say(this.#leader, { kind: "send", frame });
+    if (!this.isOpen) return;
+    this.#owner.sent(frame);
+    this.#say(this.#leader, { kind: "send", frame });
   }
 
   attach(targets) {
@@ -60,6 +63,7 @@ export class SharedLine {
   // `all`: it follows nothing else.
   #attach(targets, all) {
     const seen = Object.fromEntries(targets.map(({ session_id: id }) => [id, this.#owner.seen(id)]));
+    this.#owner.sent({ type: "attach", sessions: targets });
     this.#say(this.#leader, { kind: "attach", targets, seen, all });
   }
 

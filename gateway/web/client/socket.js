@@ -4,7 +4,7 @@ import { Alarm } from "./alarm.js";
 import { BROKEN, GREETING, HEARTBEAT, OPENING, SIGN_OF_LIFE } from "./rules.js";
 
 /**
- * Tells `to.frame(frame)`, and at the end once `to.gone({code, reason, late})`: `late`, if it never opened.
+ * Tells `to.frame(frame)`, `to.sent(frame)`, and at the end once `to.gone({code, reason, late})`: `late`, if it never opened.
  */
 export class SocketLine {
   transport = "websocket";
@@ -36,6 +36,7 @@ export class SocketLine {
 
   send(frame) {
     this.#socket.send(JSON.stringify(frame));
+    this.#to?.sent(frame);
   }
 
   /** The gateway takes the present token for a minute more only. */

@@ -6,7 +6,7 @@ import { ANSWER, BROKEN, HEARTBEAT, OPENING, OUT_OF_TOKEN, TOKEN_REFUSED, closeO
 const UP = new Set(["message", "cancel", "typing", "renew"]);
 
 /**
- * Tells `to.frame(frame)`; `to.late()`, if the first byte is; at the end once
+ * Tells `to.frame(frame)` and `to.sent(frame)`; `to.late()`, if the first byte is; at the end once
  * `to.gone({code, reason, retryAfter})`. `targets()` are the sessions to follow, from where each stands.
  */
 export class StreamLine {
@@ -79,7 +79,9 @@ export class StreamLine {
     try {
       const sessions = this.#targets();
       this.#following = new Set(sessions.map(({ session_id }) => session_id));
-      const body = JSON.stringify({ type: "attach", sessions, ref: "attach" });
+      const attach = { type: "attach", sessions, ref: "attach" };
+      this.#to?.sent(attach);
+      const body = JSON.stringify(attach);
       const response = await this.#fetch("events", { body, signal: stream.signal });
       if (!response.ok) throw await refusal(response);
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -125,6 +127,7 @@ export class StreamLine {
   // ── Up ──
 
   async #post(frame) {
+    this.#to?.sent(frame);
     const request = new AbortController();
     const timer = this.#env.setTimeout(() => request.abort(), ANSWER);
     // To a line that does not follow the session yet, a message would bring it without its history.

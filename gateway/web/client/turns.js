@@ -23,6 +23,15 @@ export class Turns {
     return turn;
   }
 
+  /** What was said before the page was loaded comes before what was said since. */
+  restore(unsent) {
+    const since = [this.#pending, this.#unheard];
+    [this.#pending, this.#unheard] = [new Map(), new Map()];
+    for (const { frame, createdAt, cancelling } of unsent) this.add(frame, createdAt).cancelling = cancelling;
+    for (const [id, turn] of since[0]) this.#pending.set(id, turn);
+    for (const [id, turn] of since[1]) this.#unheard.set(id, turn);
+  }
+
   /** One that says something else under the name of one that is not over. */
   conflict(frame, createdAt) {
     const turn = new Turn(this.#session, frame, createdAt);

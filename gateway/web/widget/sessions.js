@@ -4,16 +4,17 @@ const ENTRY = /^(?:([^/=]+)\/)?([^/=]*)(?:=(.*))?$/;
 
 /**
  * The entries of the attribute, each `[agent/]id[=label]`. Where there is no id, the widget has its own: one
- * per browser, kept, which "new conversation" replaces.
+ * per browser, kept, which "new conversation" replaces. What is no entry says why it is `wrong`.
  *
  * @param {string} text
  * @param {string | null} agent  the one that is meant where none is named
  */
 export function entries(text, agent) {
   return text.split(",").map((part) => {
-    const [, named, id, label] = ENTRY.exec(part.trim()) ?? [];
+    const entry = part.trim();
+    const [, named, id, label] = ENTRY.exec(entry) ?? [];
     if (id === undefined)
-      throw new TypeError(`sessions="…" has ${JSON.stringify(part.trim())}: expected [agent/]id[=label].`);
+      return { agent, id: entry, label: entry, wrong: `“${entry}” in sessions="…" is not [agent/]id[=label].` };
     return { agent: named?.trim() || agent, id: id.trim(), label: label?.trim() ?? "" };
   });
 }
