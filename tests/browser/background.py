@@ -13,6 +13,17 @@ from playwright.async_api import BrowserContext, BrowserType
 __all__ = ["tabs"]
 
 TOLD = b"DevTools listening on "
+# What playwright tells its own: Chromium's housekeeping at the start may hold up whoever connects then.
+QUIET = (
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-features=OptimizationHints,MediaRouter,DialMediaRouteProvider,Translate",
+    "--password-store=basic",
+)
 
 
 @asynccontextmanager
@@ -21,8 +32,8 @@ async def tabs(
 ) -> AsyncIterator[BrowserContext]:
     """Its window, with one tab, which is hidden while another is in front. The profile is in that folder."""
     child = await asyncio.create_subprocess_exec(
-        executable, "--headless", "--no-first-run", "--remote-debugging-port=0", f"--user-data-dir={folder}",
-        *flags, stdout=DEVNULL, stderr=PIPE,
+        executable, "--headless", "--remote-debugging-port=0", f"--user-data-dir={folder}", *QUIET, *flags,
+        "about:blank", stdout=DEVNULL, stderr=PIPE,
     )  # fmt: skip
     try:
         assert child.stderr is not None
