@@ -22,6 +22,7 @@ from tests.e2e.line import Line, opened
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DRAWN = """() => [...document.querySelectorAll(".card canvas")].map((canvas) => {
+    if (canvas.width === 0) return 0;
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return new Set(new Uint32Array(data.buffer)).size;
 })"""
