@@ -302,7 +302,7 @@ export class Session extends EventTarget {
     const { attached } = this.#transcript;
     const { replayed, putOff } = this.#following;
     const willBe = !attached && (this.#error === null || putOff);
-    const onTheWay = willBe || (!waited && turn.attempts > 1 && (replayed || this.#desk.shares));
+    const onTheWay = willBe || (!waited && (this.#desk.shares || (turn.attempts > 1 && replayed)));
     if (this.#transcript.turn(turn.turnId)) {
       this.#turns.look(this.#transcript);
     } else if (onTheWay) {
