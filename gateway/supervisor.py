@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+import anyio
 import structlog
 
 from protocol.codec import Limits
@@ -336,13 +337,11 @@ class Supervisor:
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait for something that can become true only when a session comes to rest."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    self._rested.clear()
-                    await self._rested.wait()
-        except TimeoutError:
-            pass
+        # Not `asyncio.timeout`: before Python 3.11.4 it cancels for good whoever was cancelled once before.
+        with anyio.move_on_after(seconds):
+            while not condition():
+                self._rested.clear()
+                await self._rested.wait()
 
     async def _stop(self) -> None:
         """Close the lines, and stop every task that is left."""
