@@ -57,7 +57,8 @@ class Chat:
             print(turn.text[self.printed :], end="", flush=True)
             self.printed = max(self.printed, len(turn.text))
             if turn.over:
-                print("" if turn.status == "completed" else f" — {turn.status}: {turn.reason or turn.code}")
+                end = "" if turn.status == "completed" else f" — {turn.status}: {turn.reason or turn.code}"
+                print(end, flush=True)
                 self.asked = None
 
 
