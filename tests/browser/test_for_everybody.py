@@ -108,7 +108,7 @@ async def test_a_conversation_is_held_with_the_keyboard_only(
     await keys.press("Enter")
     await chat.shows_part("8 9")
     await keys.press("Escape")  # stops it
-    await expect(chat.panel.get_by_text("Stopped")).to_be_visible()
+    await expect(chat.answers.last.get_by_text("Stopped")).to_be_visible()
     await keys.press("ArrowUp")  # edits what was said last
     await expect(chat.field).to_have_value(f"hold 10 20 {tmp_path / 'never'}")
     await keys.press("Control+A")

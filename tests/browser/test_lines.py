@@ -71,7 +71,7 @@ async def test_after_the_gateway_was_killed_in_mid_answer_the_answer_says_so_and
     await gateway.kill()
     await expect(page.locator("trunkline-chat .line")).to_contain_text("Trying again")
     await gateway.start()
-    await expect(chat.panel.get_by_text("The answer was interrupted.")).to_be_visible()
+    await expect(chat.answers.last.get_by_text("The answer was interrupted.")).to_be_visible()
     await expect(page.locator("trunkline-chat .line")).to_be_hidden()
     (tmp_path / "go").touch()
     await chat.panel.get_by_role("button", name="Try again").click()
@@ -123,7 +123,7 @@ async def test_two_tabs_on_one_session_show_the_same_and_cancel_in_one_stops_bot
         await chat.shows(numbers(0, 30))
     await there.panel.get_by_role("button", name="Stop the answer").click()
     for chat in (here, there):
-        await expect(chat.panel.get_by_text("Stopped")).to_be_visible()
+        await expect(chat.answers.last.get_by_text("Stopped")).to_be_visible()
         await expect(chat.panel.get_by_role("button", name="Stop the answer")).to_be_hidden()
         await chat.shows(numbers(0, 30))
 

@@ -96,7 +96,7 @@ async def test_an_answer_that_failed_is_tried_again_in_its_place(
     await chat.press("Try again")
     await chat.shows("Well, it works.")
     await chat.stands(f"fail-once {tmp_path / 'failed'}")
-    await expect(chat.panel.get_by_text("It broke.")).to_be_hidden()
+    await expect(chat.answers.last.get_by_text("It broke.")).to_be_hidden()
 
 
 # ── Said while an answer is written ─────────────────────────────────────────────────────────────────────────
