@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from protocol.frames import Response
 from tests.browser.served import Served
 from tests.e2e.line import Line
@@ -16,8 +18,9 @@ def where(gateway: Served, user: str) -> str:
 
 async def says(line: Line, session: str, text: str, agent: str = "one") -> None:
     """Says that in that session, which is made if there is none, and waits until it is taken."""
-    await line.put("message", session_id=session, agent=agent, content=text, ref=text)
-    await line.answer(text)
+    ref = uuid4().hex
+    await line.put("message", session_id=session, agent=agent, content=text, ref=ref)
+    await line.answer(ref)
 
 
 async def answered(line: Line, times: int = 1) -> None:
