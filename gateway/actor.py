@@ -41,6 +41,8 @@ class Item(Struct):
     ask: Ask
     answer: Answerer | None
     request_id: str | None = None
+    at: float = 0.0
+    """When it was left there, on the loop's clock."""
 
 
 class Actor:
@@ -66,7 +68,7 @@ class Actor:
         if isinstance(ask, Send) and len(self._mailbox) >= limit and answer is not None:
             answer(Refused("overloaded", f"{limit:,} requests wait for this session already."))
             return
-        self._mailbox.append(Item(ask, answer, request_id))
+        self._mailbox.append(Item(ask, answer, request_id, asyncio.get_running_loop().time()))
         if not self.working:
             self.working = True
             self._runtime.tasks.start_now(self._work())
@@ -100,7 +102,7 @@ class Actor:
                 except Unavailable:
                     answered = unavailable(self.key, item.ask)
                 except Exception:
-                    logger.exception("session crashed", **self._whose())
+                    logger.exception("session crashed", **self._whose(item))
                     self._crash()
                     answered = Refused(
                         "internal", "A bug in the gateway; it was logged.", session_id=self.key.session_id
@@ -124,8 +126,12 @@ class Actor:
         """The mailbox is empty."""
         raise NotImplementedError
 
-    def _whose(self) -> dict[str, str]:
-        return {"session_id": self.key.session_id, "agent": self.key.agent}
+    def _whose(self, item: Item | None = None) -> dict[str, str]:
+        """What a line in the log says of the session, and of the request that left `item` there."""
+        whose = {"session_id": self.key.session_id, "agent": self.key.agent}
+        if item is not None and item.request_id is not None:
+            whose["request_id"] = item.request_id
+        return whose
 
 
 def unavailable(key: Key, ask: Ask) -> Refused:

@@ -143,6 +143,9 @@ class Agent(Protocol):
     - The generator is closed where the turn ends, never left to the garbage collector.
     - Turns of different sessions run at the same time on one object: keep state in `turn.state`, not on
       `self`.
+    - Each turn has context variables of its own: what was set when the gateway started is there, what another
+      turn or a request set is not.
+    - While a turn waits for the store, its agent is not called silent.
     """
 
     history: int

@@ -158,9 +158,10 @@ def _decode_cut_characters(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     msgspec refuses both. Here the halves of a pair stay, for the log to join, and bytes become U+FFFD.
     """
     try:
-        return msgspec.convert(json.loads(data.decode(errors="replace")), decoder.type)
+        value: T = msgspec.convert(json.loads(data.decode(errors="replace")), decoder.type)
     except (ValueError, RecursionError) as exc:
         raise _unreadable(exc) from exc
+    return value
 
 
 def mend(text: str) -> str:

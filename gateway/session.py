@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -82,13 +82,21 @@ class Keeper(Protocol):
         ...
 
 
+class Arrival(NamedTuple):
+    """How the message of a turn came to this process."""
+
+    at: float
+    """The loop's time, which does not jump."""
+    request_id: str | None
+
+
 class Session(Actor):
     """One live session."""
 
     __slots__ = (
+        "_arrivals",
         "_keeper",
         "_news",
-        "_request_ids",
         "_said_at",
         "_watching",
         "_writing",
@@ -115,7 +123,8 @@ class Session(Actor):
         """The last turn, whose agent was stopped and still cleans up."""
         self.holds = 0
         """Who is about to ask or to follow, and must find it here."""
-        self._request_ids: dict[str, str] | None = None
+        self._arrivals: dict[str, Arrival] | None = None
+        """Of turns that wait or run, if their messages came to this process, by `turn_id`."""
         self._watching = False
         self._writing = False
         self._said_at = 0.0
@@ -176,10 +185,7 @@ class Session(Actor):
                 return await self._live(ask, item)
             case Send() | Note() if self.overdue:
                 await self._refuse_if_over(item)
-        accepted = await self._decide(ask, item)
-        if accepted.status == "queued" and item.request_id is not None and accepted.turn_id is not None:
-            self._request_ids = {**(self._request_ids or {}), accepted.turn_id: item.request_id}
-        return accepted
+        return await self._decide(ask, item)
 
     async def _decide(self, command: Command, item: Item) -> Accepted:
         """Decide and append, and again if others wrote in between."""
@@ -211,6 +217,7 @@ class Session(Actor):
                 known=known,
                 max_waiting=runtime.settings.max_waiting,
                 start=not (runtime.draining or self._is_over),
+                waited=self._waited() if self._arrivals else {},
             )
             try:
                 if isinstance(decision, Lookup):
@@ -226,6 +233,11 @@ class Session(Actor):
                 known[duplicate.turn.turn_id] = duplicate.turn
             else:
                 return decision.answer
+
+    def _waited(self) -> dict[str, float]:
+        """For how many seconds turns have waited, or waited and run."""
+        now = asyncio.get_running_loop().time()
+        return {turn_id: now - arrival.at for turn_id, arrival in (self._arrivals or {}).items()}
 
     async def _append(self, decision: Decided, item: Item, life: Life | None = None) -> None:
         """Make these records durable, and what they change beside the log, then true. An append whose outcome
@@ -257,7 +269,7 @@ class Session(Actor):
                     )
                     break
                 except Unavailable:
-                    logger.warning("store unavailable, trying again", delay=delay, **self._whose())
+                    logger.warning("store unavailable, trying again", delay=delay, **self._whose(item))
                     if item.answer is not None and not isinstance(item.ask, UseTool):  # the agent waits
                         item.answer(unavailable(self.key, item.ask))
                         item.answer = None
@@ -289,6 +301,8 @@ class Session(Actor):
             self.state = evolve(self.state, record)
             if isinstance(record, records.Message | Terminal):
                 self._said_at = max(self._said_at, record.created_at)
+            if self._arrivals is not None and isinstance(record, Terminal):
+                self._arrivals.pop(record.turn_id, None)
         self.head = head
         tail_bytes = self._runtime.settings.tail_bytes
         for record in appended:
@@ -311,6 +325,12 @@ class Session(Actor):
 
     def _start_appended(self, appended: Sequence[Record], item: Item) -> None:
         """If a turn was started by this append, run it here."""
+        ask = item.ask
+        if isinstance(ask, Send) and any(
+            isinstance(record, records.Message) and record.turn_id == ask.turn_id for record in appended
+        ):
+            self._arrivals = self._arrivals or {}
+            self._arrivals[ask.turn_id] = Arrival(item.at, item.request_id)
         running, text = self.state.running, self.log.text
         if (
             running is None
@@ -318,13 +338,11 @@ class Session(Actor):
             or not any(isinstance(record, records.Started) for record in appended)
         ):
             return
-        request_id = (self._request_ids or {}).pop(running.turn_id, None)
-        if isinstance(item.ask, Send) and item.ask.turn_id == running.turn_id:
-            request_id = item.request_id
-        answer = Answer(self._runtime, self.log, text, running.message, self)
+        arrival = (self._arrivals or {}).get(running.turn_id)
+        answer = Answer(self._runtime, self.log, text, running.message, self, arrival and arrival.at)
         self.answer = answer
         self._keeper.runs(self, True)
-        given = partial(self._prepare, running.message, request_id)
+        given = partial(self._prepare, running.message, arrival and arrival.request_id)
         self._runtime.tasks.start_soon(answer.run, given, self._runtime.agents.get(self.key.agent))
 
     async def _prepare(self, message: records.Message, request_id: str | None) -> Turn:
@@ -543,6 +561,7 @@ class Session(Actor):
             self._keeper.runs(self, False)
         self.head = None
         self.state = IDLE
+        self._arrivals = None
 
     def sleep(self) -> None:
         """Nobody needs it any more; the keeper lets go of it."""

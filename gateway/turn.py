@@ -55,6 +55,7 @@ class Answer:
     """The running turn's agent at work."""
 
     __slots__ = (
+        "_arrived_at",
         "_counted",
         "_first_at",
         "_input_tokens",
@@ -71,6 +72,7 @@ class Answer:
         "_timed",
         "_timed_from",
         "_tool_bytes",
+        "_waits",
         "cleaned",
         "gone",
         "message",
@@ -86,7 +88,10 @@ class Answer:
         text: Text,
         message: records.Message,
         session: Owner,
+        arrived_at: float | None = None,
     ) -> None:
+        """`arrived_at` is the loop's time at which the message came to this process. If it came to another
+        one (None), the wall clock is all there is."""
         self._runtime = runtime
         self._log = log
         self._session = session
@@ -100,6 +105,11 @@ class Answer:
         """Set when the store took enough of the text; made while the agent waits for that."""
         self.gone: Collection[str] = ()
         """What a completed turn took out of the session's state."""
+        if arrived_at is None:
+            arrived_at = asyncio.get_running_loop().time() - max(0.0, runtime.now() - message.created_at)
+        self._arrived_at = arrived_at
+        self._waits = False
+        """The agent has spoken, and waits until the store has taken that."""
         self._state = b""
         self._task: asyncio.Task[None] | None = None
         self._started_at: float | None = None
@@ -234,7 +244,16 @@ class Answer:
         self._runtime.save_soon()
         while self.text.unsaved_bytes > self._runtime.settings.max_unsaved_bytes and not self.over:
             self.room = asyncio.Event()
-            await self.room.wait()
+            await self._wait_for_store(self.room.wait())
+
+    async def _wait_for_store(self, answer: Awaitable[object]) -> None:
+        """Wait for that; the agent cannot speak meanwhile, and is not called silent."""
+        self._waits = True
+        try:
+            await answer
+        finally:
+            self._waits = False
+            self._progress_at = asyncio.get_running_loop().time()
 
     async def _take(self, piece: Piece) -> None:
         """A piece that is not plain text."""
@@ -253,13 +272,17 @@ class Answer:
                 self._log.extend(str(piece))
             case interfaces.ToolCall(tool_call_id=call_id, name=name, input=value):
                 self._check_json([call_id, name, value])
-                await self._session.record(
-                    records.ToolCall(self.turn_id, text.length, call_id, name, value, now())
+                await self._wait_for_store(
+                    self._session.record(
+                        records.ToolCall(self.turn_id, text.length, call_id, name, value, now())
+                    )
                 )
             case interfaces.ToolResult(tool_call_id=call_id, content=value, is_error=is_error):
                 self._check_json([call_id, value])
-                await self._session.record(
-                    records.ToolResult(self.turn_id, text.length, call_id, value, is_error, now())
+                await self._wait_for_store(
+                    self._session.record(
+                        records.ToolResult(self.turn_id, text.length, call_id, value, is_error, now())
+                    )
                 )
             case Usage(input_tokens=input_tokens, output_tokens=output_tokens):
                 self._input_tokens += input_tokens
@@ -360,13 +383,12 @@ class Answer:
         )
 
     def _timing(self) -> records.Timing:
-        waited = max(0.0, self._runtime.now() - self.message.created_at)
-        if self._started_at is None:
-            return records.Timing(_ms(waited), None, _ms(waited))
-        ran = asyncio.get_running_loop().time() - self._started_at
-        first = None if self._first_at is None else self._first_at - self._started_at
+        now = asyncio.get_running_loop().time()
+        started_at = now if self._started_at is None else self._started_at
         return records.Timing(
-            _ms(max(0.0, waited - ran)), None if first is None else _ms(first), _ms(max(waited, ran))
+            queued_ms=_ms(started_at - self._arrived_at),
+            first_delta_ms=None if self._first_at is None else _ms(self._first_at - started_at),
+            total_ms=_ms(now - self._arrived_at),
         )
 
     def _end(self, record: records.Terminal) -> None:
@@ -400,7 +422,7 @@ class Answer:
             self.fail("turn_deadline", f"The answer took longer than {settings.turn_timeout:g} s.")
         elif progress == 0 and now - self._started_at > settings.first_output_timeout:
             self.fail("agent_timeout", f"The agent said nothing for {settings.first_output_timeout:g} s.")
-        elif progress and now - self._progress_at > settings.silence_timeout:
+        elif progress and not self._waits and now - self._progress_at > settings.silence_timeout:
             self.fail("agent_stalled", f"The agent fell silent for {settings.silence_timeout:g} s.")
 
 

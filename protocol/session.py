@@ -231,19 +231,21 @@ def decide(
     known: Mapping[str, KnownTurn | None],
     max_waiting: int = 16,
     start: bool = True,
+    waited: Mapping[str, float] = {},
 ) -> Decided | Lookup:
     """What follows from `command` at time `now` (Unix seconds), decided on `node`. Raises `Refused`.
 
     `known` holds what was looked up since the state was read, None for turns that the session never saw.
-    Without `start` (a node that stops) nothing new is started: it waits for the next one.
+    Without `start` (a node that stops) nothing new is started: it waits for the next one. `waited` says for
+    how many seconds turns have waited, of those of which it is known better than by their `created_at`.
     """
     match command:
         case Send():
-            decision = _send(state, command, now, known, max_waiting)
+            decision = _send(state, command, now, known, max_waiting, waited)
         case Note(event=event):
             decision = Decided((event,))
         case Cancel():
-            decision = _cancel(state, command, now, known)
+            decision = _cancel(state, command, now, known, waited)
         case UseTool(record=tool):
             decision = Decided((tool,) if _may_speak(state, tool.turn_id) else ())
         case End(record=terminal):
@@ -251,7 +253,7 @@ def decide(
         case Settle():
             decision = Decided(_settle(state, command, now))
         case Close():
-            decision = Decided(_close(state, command, now))
+            decision = Decided(_close(state, command, now, waited))
     if start and isinstance(decision, Decided) and not isinstance(command, Close):
         return _start_next(state, decision, now, node)
     return decision
@@ -271,12 +273,17 @@ def _start_next(state: State, decision: Decided, now: float, node: str) -> Decid
 
 
 def _send(
-    state: State, send: Send, now: float, known: Mapping[str, KnownTurn | None], max_waiting: int
+    state: State,
+    send: Send,
+    now: float,
+    known: Mapping[str, KnownTurn | None],
+    max_waiting: int,
+    waited: Mapping[str, float],
 ) -> Decided | Lookup:
     if (seen := _seen(state, send.turn_id, known)) is not None:
         return Decided((), _duplicate(send, *seen))
     try:
-        return _accept(state, send, now, known, max_waiting)
+        return _accept(state, send, now, known, max_waiting, waited)
     except Refused as refusal:
         if send.turn_id not in known:  # it may have been accepted before, and then it is no refusal
             return Lookup(send.turn_id)
@@ -285,14 +292,19 @@ def _send(
 
 
 def _accept(
-    state: State, send: Send, now: float, known: Mapping[str, KnownTurn | None], max_waiting: int
+    state: State,
+    send: Send,
+    now: float,
+    known: Mapping[str, KnownTurn | None],
+    max_waiting: int,
+    waited: Mapping[str, float],
 ) -> Decided | Lookup:
     """A message whose turn the session has not seen."""
     if send.on_busy == "reject" and state.busy:
         raise Refused("session_busy", "A turn is running; wait for its end or send with another on_busy.")
-    interrupted = _interrupted(state, now) if send.on_busy == "interrupt" else ()
-    waiting = len(state.waiting) - sum(isinstance(record, Response) for record in interrupted)
-    if state.busy and waiting >= max_waiting:
+    interrupted = _interrupted(state, now, waited) if send.on_busy == "interrupt" else ()
+    others = len(state.waiting) - sum(isinstance(record, Response) for record in interrupted)
+    if state.busy and others >= max_waiting:
         raise Refused("queue_full", f"{max_waiting} messages wait already; send it when one has ended.")
     replaced = None if send.replaces is None else _replaced(state, send.replaces, known)
     if isinstance(replaced, Lookup):
@@ -342,12 +354,12 @@ def _duplicate(send: Send, seen_hash: str, status: TurnStatus) -> Accepted:
     return Accepted(send.turn_id, status, duplicate=True)
 
 
-def _interrupted(state: State, now: float) -> tuple[Record, ...]:
+def _interrupted(state: State, now: float, waited: Mapping[str, float]) -> tuple[Record, ...]:
     """What an interrupting message stops: the running turn, and waiting ones that came to interrupt it."""
     records: list[Record] = []
     if state.running is not None and not state.running.cancelling:
         records.append(CancelRequested(state.running.turn_id, now))
-    records += [_cancelled(message, now) for message in state.waiting if message.interrupts]
+    records += [_cancelled(message, now, waited) for message in state.waiting if message.interrupts]
     return tuple(records)
 
 
@@ -364,7 +376,11 @@ def _replaced(state: State, turn_id: str, known: Mapping[str, KnownTurn | None])
 
 
 def _cancel(
-    state: State, cancel: Cancel, now: float, known: Mapping[str, KnownTurn | None]
+    state: State,
+    cancel: Cancel,
+    now: float,
+    known: Mapping[str, KnownTurn | None],
+    waited: Mapping[str, float],
 ) -> Decided | Lookup:
     running, turn_id = state.running, cancel.turn_id
     if running is not None and turn_id in (None, running.turn_id):
@@ -372,7 +388,7 @@ def _cancel(
         return Decided(records, Accepted(running.turn_id))
     for message in state.waiting:
         if message.turn_id == turn_id:
-            return Decided((_cancelled(message, now),), Accepted(turn_id))
+            return Decided((_cancelled(message, now, waited),), Accepted(turn_id))
     if turn_id is None:
         return Decided(())
     if turn_id not in known:
@@ -415,16 +431,17 @@ def _settle(state: State, settle: Settle, now: float) -> tuple[Record, ...]:
     )
 
 
-def _close(state: State, close: Close, now: float) -> tuple[Record, ...]:
-    ended: list[Record] = [_cancelled(message, now) for message in state.waiting]
+def _close(state: State, close: Close, now: float, waited: Mapping[str, float]) -> tuple[Record, ...]:
+    ended: list[Record] = [_cancelled(message, now, waited) for message in state.waiting]
     running = state.running
     if running is not None and close.text is not None:
-        ended.insert(0, _cancelled(running.message, now, close.text))
+        ended.insert(0, _cancelled(running.message, now, waited, close.text))
     elif running is not None and not running.cancelling:
         ended.append(CancelRequested(running.turn_id, now))
     return tuple(ended)
 
 
-def _cancelled(message: Message, now: float, text: str = "") -> Response:
-    waited = max(0, round((now - message.created_at) * 1000))
-    return Response(message.turn_id, text, "cancelled", now, timing=Timing(waited, None, waited))
+def _cancelled(message: Message, now: float, waited: Mapping[str, float], text: str = "") -> Response:
+    seconds = waited.get(message.turn_id, now - message.created_at)
+    ms = max(0, round(seconds * 1000))
+    return Response(message.turn_id, text, "cancelled", now, timing=Timing(ms, None, ms))

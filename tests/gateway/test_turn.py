@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import structlog
 
 from gateway import AgentError, Note, Thought, ToolCall, ToolResult, Turn, Usage
 from gateway.agents.function import FunctionAgent
-from gateway.interfaces import Key, Saved, Segment
+from gateway.interfaces import NO_SCOPES, Head, Info, Key, Piece, Saved, Scopes, Segment
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.supervisor import Supervisor
-from protocol import frames
+from protocol import frames, records
+from protocol.session import Send
 from tests.harness import WAIT, Client, Script, gateway, settle
 
 SMALL = Settings(max_tool_bytes=100, max_turn_tool_bytes=250, max_text_chars=50, drain_timeout=0.01)
@@ -181,3 +184,131 @@ async def _rests(g: Supervisor, key: Key) -> None:
     async with asyncio.timeout(WAIT):
         while g.sessions[key].cleaning is not None:
             await settle(1)
+
+
+# ── What it is run in ───────────────────────────────────────────────────────────────────────────────────────
+
+WHOSE: ContextVar[str] = ContextVar("WHOSE", default="nobody")
+
+
+async def test_a_turn_inherits_no_context_variables_of_another_turn_or_of_who_asked() -> None:
+    seen: list[tuple[str, dict[str, Any]]] = []
+    goes_on = asyncio.Event()
+
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        seen.append((WHOSE.get(), structlog.contextvars.get_contextvars()))
+        WHOSE.set(turn.turn_id)
+        structlog.contextvars.bind_contextvars(secret=turn.content)
+        await goes_on.wait()
+        yield "done"
+
+    WHOSE.set("the process")
+    async with gateway({"bot": FunctionAgent(agent)}, MemoryStore()) as g:
+        client = Client(g)
+        WHOSE.set("somebody's request")
+        with structlog.contextvars.bound_contextvars(request_id="somebody's"):
+            async with g.opened(Key("bot", "ann", "s"), "new") as session:
+                await session.asked(Send("t1", "one"), "r1")
+                await session.asked(Send("t2", "two"), "r2")
+                await session.asked(Send("t3", "three"))
+            client.put("attach", sessions=[{"session_id": "s"}])
+            goes_on.set()
+            await client.terminal("t3")
+    about = {"session_id": "s", "agent": "bot"}
+    assert seen == [
+        ("the process", {**about, "turn_id": "t1", "request_id": "r1"}),
+        ("the process", {**about, "turn_id": "t2", "request_id": "r2"}),
+        ("the process", {**about, "turn_id": "t3"}),
+    ]
+
+
+# ── How long it takes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_clock_that_jumps_changes_no_duration() -> None:
+    script, jumped = Script(), 0.0
+    async with gateway({"bot": script}, MemoryStore(), now=lambda: 1_800_000_000.0 + jumped) as g:
+        client = Client(g)
+        for turn_id in "ran", "waited", "stopped":
+            client.put("message", session_id="s", turn_id=turn_id, content="hi")
+        said = await script.given("ran")
+        jumped = 3_600.0
+        said.say("a word")
+        client.put("cancel", session_id="s", turn_id="stopped")
+        await client.terminal("stopped")
+        said.end()
+        jumped = -7_200.0
+        (await script.given("waited")).end()
+        await client.terminal("waited")
+        for end in client.of("s", frames.Response):
+            assert 0 <= end.timing.queued_ms <= end.timing.total_ms < 1_000 * WAIT
+
+
+async def test_of_a_turn_that_waited_through_a_restart_the_wall_clock_tells_how_long() -> None:
+    store, script, now = MemoryStore(), Script(), 1_800_000_000.0
+    async with gateway({"bot": script}, store, Settings(drain_timeout=0), now=lambda: now) as g:
+        async with g.opened(Key("bot", "ann", "s"), "new") as session:
+            await session.asked(Send("ran", "hi"))
+            await session.asked(Send("waited", "hi"))
+        await script.given("ran")
+    now += 60.0
+    async with gateway({"bot": script}, store, now=lambda: now) as g:
+        client = Client(g)
+        client.put("attach", sessions=[{"session_id": "s"}])
+        (await script.given("waited")).end()
+        timing = (await client.terminal("waited")).timing
+    assert 59_000 <= timing.queued_ms <= timing.total_ms < 60_000 + 1_000 * WAIT
+
+
+class Outage(MemoryStore):
+    """A store that takes tools when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def append(
+        self,
+        key: Key,
+        head: Head,
+        tag: str,
+        records_: Sequence[records.Record],
+        *,
+        text: tuple[int, str] | None = None,
+        info: Info | None = None,
+        scopes: Scopes = NO_SCOPES,
+    ) -> Head:
+        if isinstance(records_[0], records.ToolCall):
+            self.asked.set()
+            await self.go.wait()
+        return await super().append(key, head, tag, records_, text=text, info=info, scopes=scopes)
+
+
+@pytest.mark.parametrize(
+    ("store", "piece"), [(Outage(), ToolCall("c", "look")), (Slow(), "x" * 300)], ids=["a tool", "much text"]
+)
+async def test_an_agent_that_waits_for_the_store_is_not_called_silent(
+    store: Outage | Slow, piece: Piece
+) -> None:
+    script = Script()
+    limits = Settings(
+        save_bytes=50, max_unsaved_bytes=200, silence_timeout=60, turn_timeout=86_400, drain_timeout=0.01
+    )
+    async with gateway({"bot": script}, store, limits) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        (await script.given("t")).say(piece)
+        await asyncio.wait_for(store.asked.wait(), WAIT)
+        await settle()
+        turn = g.sessions[Key("bot", "ann", "s")].answer
+        assert turn is not None
+        later = asyncio.get_running_loop().time() + 3_600
+        turn.check(later)  # sees what was said
+        turn.check(later + 3_600)
+        assert not turn.over
+        store.go.set()
+        await settle()
+        turn.check(later)
+        assert turn.over, "the store has answered, and now it is the agent that is silent"
+        assert (await client.terminal("t")).code == "agent_stalled"
