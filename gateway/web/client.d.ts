@@ -38,7 +38,10 @@ export interface Environment {
   WebSocket?: typeof WebSocket;
   fetch: typeof fetch;
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  /** Milliseconds since 1970, to be shown. */
   now(): number;
+  /** Milliseconds by a clock that nobody sets, to measure with. */
+  elapsed(): number;
   setTimeout(ring: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
   random(): number;
@@ -111,6 +114,8 @@ export interface SessionState {
   /** Milliseconds since 1970. */
   expiresAt: number | null;
   expiring: boolean;
+  /** While it is `expiring`: how many minutes are left, whatever the clock of this machine says. */
+  minutesRemaining: number | null;
   ended: "" | "closed" | "expired";
   /** Why it cannot be followed. */
   error: ErrorFrame | null;
@@ -134,6 +139,8 @@ interface SessionEvents {
   expiring: CustomEvent<null>;
   renewed: CustomEvent<null>;
   ended: CustomEvent<null>;
+  /** The draft is another: what was kept is there, or the page has become another user's. */
+  restored: CustomEvent<null>;
 }
 
 interface Events<E> {
@@ -166,7 +173,12 @@ export class Session implements Events<SessionEvents>, AsyncIterable<ServerFrame
   readonly state: SessionState;
   /** Oldest first; replaced ones left out. */
   readonly messages: readonly ChatMessage[];
-  /** Say something. It is sent until it is acknowledged, and runs once. */
+  /** What is being written and not sent yet: kept over a reload of the tab. */
+  draft: string;
+  /**
+   * Say something. It is sent until it is acknowledged, and runs once. Half a character, as is left where an emoji is
+   * cut in two, becomes U+FFFD. Throws a `TypeError` if `metadata` cannot be JSON.
+   */
   send(text: string, options?: SendOptions): Turn;
   /** Stop a turn; without a name, the one that runs. */
   cancel(turnId?: string): void;

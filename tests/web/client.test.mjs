@@ -330,6 +330,29 @@ test("frames that the protocol rules out make it look again, but not for ever", 
   assert.equal(chat.state.error.code, "out_of_order");
 });
 
+test("how long it has is counted from what the gateway says, whatever this machine's clock does", async () => {
+  const { page, chat, socket } = await talking();
+  assert.equal(chat.state.minutesRemaining, null);
+  const notice = { type: "session", session_id: "s", status: "expiring", renewal_count: 0 };
+  socket.say({ ...notice, expires_at: 5_000, minutes_remaining: 4.5 });
+  assert.equal(chat.state.minutesRemaining, 4.5);
+  page.clock.set = -3_600_000;
+  await page.clock.pass(90_000);
+  assert.equal(chat.state.minutesRemaining, 3);
+});
+
+test("that one types is told again after a while, also if the clock was put back", async () => {
+  const { page, chat, socket } = await talking();
+  chat.typing(true);
+  page.clock.set = -3_600_000;
+  await page.clock.pass(4_000);
+  chat.typing(true);
+  assert.equal(socket.took("typing").length, 1);
+  await page.clock.pass(1_000);
+  chat.typing(true);
+  assert.equal(socket.took("typing").length, 1);
+});
+
 test("expiry is told, and renewing is answered", async () => {
   const { chat, socket } = await talking();
   const told = [];
@@ -667,6 +690,80 @@ test("closing hangs up, tells who waits, and leaves nothing behind", async () =>
   gateway.close();
   await assert.rejects(async () => await turn, { code: "closed" });
   assert.deepEqual([gateway.state.status, socket.closed, page.listeners, page.clock.waiting], ["closed", 1000, 0, 0]);
+});
+
+// ── What has no encoding ──
+
+test("half a character in a message becomes the sign for that, wherever it is", async () => {
+  const { chat, socket } = await talking();
+  const whole = "😀 \\ud83d \\\\ \u2028";
+  const metadata = { "\ude00": ["\ud83d", whole], n: 1 };
+  chat.send(`${whole}\ud83d`, { turnId: "t", metadata });
+  const [sent] = socket.took("message");
+  assert.equal(sent.content, `${whole}\ufffd`);
+  assert.deepEqual(sent.metadata, { "\ufffd": ["\ufffd", whole], n: 1 });
+  assert.deepEqual(shown(chat), [`user ${whole}\ufffd sending`]);
+  assert.equal(chat.send(`${whole}\ud83d`, { turnId: "t" }), chat.send(`${whole}\ufffd`, { turnId: "t" }));
+});
+
+test("metadata that cannot be sent fails its own message, and the next line sends the others", async () => {
+  const { page, chat, socket } = await talking();
+  socket.die();
+  const cycle = {};
+  cycle.cycle = cycle;
+  chat.send("before", { turnId: "t" });
+  for (const metadata of [cycle, { n: 1n }]) assert.throws(() => chat.send("lost", { metadata }), TypeError);
+  chat.send("after", { turnId: "u" });
+  assert.deepEqual(shown(chat), ["user before sending", "user after sending"]);
+  await page.clock.pass(250);
+  const next = await page.connect();
+  assert.deepEqual(
+    next.took("message").map(({ content }) => content),
+    ["before", "after"],
+  );
+});
+
+// ── A draft ──
+
+test("what is being written survives a reload, until it is sent", async () => {
+  const { page, chat } = await talking();
+  chat.draft = "half a sent";
+  const after = reloaded(page);
+  const again = after.gateway().session("s");
+  assert.equal(again.draft, "half a sent");
+  await after.connect();
+  assert.equal(again.draft, "half a sent");
+  again.draft = "";
+  assert.equal(reloaded(after).gateway().session("s").draft, "");
+});
+
+test("what another user was writing is nothing to this one", async () => {
+  const { page, chat } = await talking();
+  chat.draft = "a secret";
+  const after = reloaded(page);
+  const again = after.gateway().session("s");
+  const drafts = [];
+  again.addEventListener("restored", () => drafts.push(again.draft));
+  await after.connect({ user_id: "eve" });
+  assert.deepEqual([again.draft, drafts], ["", [""]]);
+  assert.equal(reloaded(after).gateway().session("s").draft, "");
+});
+
+test("where a function gives the token, what was being written is there when that has answered", async () => {
+  const page = new Page();
+  const before = page.gateway({ token: async () => "t" });
+  await page.connect();
+  before.session("s").draft = "half a sent";
+  const after = reloaded(page);
+  let give;
+  const gateway = after.gateway({ token: () => new Promise((resolve) => (give = resolve)) });
+  const [chat, other] = [gateway.session("s"), gateway.session("o")];
+  other.draft = "written meanwhile";
+  const restored = new Promise((resolve) => chat.addEventListener("restored", resolve));
+  assert.equal(chat.draft, "");
+  give("t");
+  await restored;
+  assert.deepEqual([chat.draft, other.draft], ["half a sent", "written meanwhile"]);
 });
 
 // ── A reload ──

@@ -6,8 +6,10 @@ import { Gateway } from "../../gateway/web/client.js";
 /** Let everything go on that can go on without time passing. */
 export const settle = () => new Promise((resolve) => setImmediate(resolve));
 
+/** `now` only goes on; `wall` is what is shown, and may be set. */
 export class Clock {
   now = 1_000_000;
+  set = 0;
   #timers = new Map();
   #count = 0;
 
@@ -22,6 +24,10 @@ export class Clock {
 
   get waiting() {
     return this.#timers.size;
+  }
+
+  get wall() {
+    return this.now + this.set;
   }
 
   async pass(ms) {
@@ -253,7 +259,8 @@ export class Page {
         setItem: (name, value) => storage.set(name, value),
         removeItem: (name) => storage.delete(name),
       },
-      now: () => clock.now,
+      now: () => clock.wall,
+      elapsed: () => clock.now,
       setTimeout: (ring, after) => clock.setTimeout(() => page.dead || ring(), after),
       clearTimeout: (timer) => clock.clearTimeout(timer),
       random: () => 0.5,

@@ -33,6 +33,48 @@ async function streaming(options) {
   return { ...made, stream };
 }
 
+// ── A clock that is set ──
+
+for (const hours of [-1, 1]) {
+  const what = hours < 0 ? "back" : "forward";
+
+  test(`a clock put ${what} an hour while it waits moves neither the next try nor the least pause`, async () => {
+    const { page, gateway, socket } = await open();
+    socket.say({ type: "goaway", reason: "restart", reconnect_after_ms: 3_000 });
+    socket.die(1001);
+    page.clock.set = hours * 3_600_000;
+    page.document.tell("visibilitychange");
+    await settle();
+    assert.equal(page.sockets.length, 1, "it was told to wait");
+    assert.equal(gateway.state.retryAt, page.clock.wall + 3_000, "told by the clock as it is now");
+    await page.clock.pass(3_000);
+    assert.equal(page.sockets.length, 2);
+  });
+
+  test(`a clock put ${what} an hour neither kills a line that lives nor hides one that died`, async () => {
+    const { page, gateway, socket } = await open();
+    socket.say({ type: "pong" });
+    page.clock.set = hours * 3_600_000;
+    await page.clock.pass(39_000);
+    assert.equal(gateway.state.status, "connected");
+    await page.clock.pass(1_000);
+    assert.equal(gateway.state.status, "waiting");
+  });
+
+  test(`a clock put ${what} an hour does not change whether a line was good for a while`, async () => {
+    const { page, gateway } = await open();
+    for (const alive of [0, 0, 2_000]) {
+      page.clock.set += hours * 3_600_000;
+      await page.clock.pass(alive);
+      page.socket.die();
+      await page.clock.pass(gateway.state.retryAt - page.clock.wall);
+      await page.connect();
+    }
+    page.socket.die();
+    assert.equal(gateway.state.retryAt - page.clock.wall, 500, "the second of a new row, halved");
+  });
+}
+
 // ── Coming back ──
 
 test("it waits longer each time, up to 20 s, and some of that only", async () => {

@@ -14,7 +14,7 @@ export class Alarm {
 
   /** Something was heard: it rings `quiet` ms from now. */
   heard(quiet) {
-    this.#heardAt = this.#env.now();
+    this.#heardAt = this.#env.elapsed();
     if (quiet === this.#quiet) return;
     this.#quiet = quiet;
     this.#wait();
@@ -33,7 +33,7 @@ export class Alarm {
 
   #wait() {
     this.#env.clearTimeout(this.#timer);
-    const left = this.#heardAt + this.#quiet - this.#env.now();
+    const left = this.#heardAt + this.#quiet - this.#env.elapsed();
     if (left <= 0) this.#ring();
     else this.#timer = this.#env.setTimeout(() => this.#wait(), left);
   }

@@ -66,7 +66,7 @@ export class Carrier {
 
   /** The page is seen again, or the network changed. */
   hurry() {
-    if (this.state.status === "waiting") this.#retryAt(Math.max(this.#notBefore, this.#env.now()));
+    if (this.state.status === "waiting") this.#retryIn(this.#notBefore - this.#env.elapsed());
     this.#line?.check();
     if (this.#line?.transport === "http") void this.#try();
   }
@@ -149,20 +149,19 @@ export class Carrier {
   #wait({ code, reason, retryAfter = 0 }) {
     const least = Math.max(this.#patience, retryAfter, WAITS.get(code) ?? 0);
     const pause = least + jitter(this.#tries++, this.#env.random);
-    this.#notBefore = this.#env.now() + least;
+    this.#notBefore = this.#env.elapsed() + least;
     this.#say({ status: "waiting", transport: null, reason: reason || "The line broke.", code });
-    this.#retryAt(this.#env.now() + pause);
+    this.#retryIn(pause);
   }
 
-  #retryAt(retryAt) {
+  #retryIn(pause) {
     this.#env.clearTimeout(this.#retry);
-    const pause = retryAt - this.#env.now();
     if (pause <= 0) {
       void this.#attempt();
       return;
     }
     this.#retry = this.#env.setTimeout(() => void this.#attempt(), pause);
-    this.#say({ retryAt });
+    this.#say({ retryAt: this.#env.now() + pause });
   }
 
   #drop() {
@@ -173,7 +172,7 @@ export class Carrier {
     this.#line = this.#trial = null;
     if (!this.isOpen) return;
     this.isOpen = false;
-    if (this.#env.now() - this.#openedAt >= CALM) {
+    if (this.#env.elapsed() - this.#openedAt >= CALM) {
       this.#tries = 0;
       this.#askedAgain = false;
     }
@@ -214,7 +213,7 @@ export class Carrier {
 
   #opened(transport) {
     this.isOpen = true;
-    this.#openedAt = this.#env.now();
+    this.#openedAt = this.#env.elapsed();
     this.#deaths = this.#patience = 0;
     this.#words = null;
     if (transport === "http") this.#planProbe();

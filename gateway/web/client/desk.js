@@ -69,8 +69,14 @@ export class Desk {
     return this.#line instanceof SharedLine;
   }
 
+  /** Milliseconds since 1970, to be shown. */
   now() {
     return this.#env.now();
+  }
+
+  /** Milliseconds by a clock that nobody sets, to measure with. */
+  elapsed() {
+    return this.#env.elapsed();
   }
 
   newId() {

@@ -19,6 +19,7 @@ export const browser = () => ({
   fetch: (...request) => fetch(...request),
   storage: inBrowser(() => sessionStorage),
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   setTimeout: (...timer) => setTimeout(...timer),
   clearTimeout: (timer) => clearTimeout(timer),
   random: Math.random,

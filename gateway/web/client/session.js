@@ -2,6 +2,7 @@
 
 import { Feed } from "./feed.js";
 import { Following } from "./following.js";
+import { plain } from "./frames.js";
 import { Messages } from "./messages.js";
 import { Older } from "./older.js";
 import { RETRIED } from "./rules.js";
@@ -16,7 +17,7 @@ const CATCHING_UP = 2_000; // ms that it may take until frames tell of what is o
 
 /**
  * Events: "change" (`detail.message`, null if it may be any), "frame" (`detail` is the frame), "expiring", "renewed",
- * "ended". Iterate it for the frames from now on.
+ * "ended", "restored" (the draft is another: what was kept is there, or the page is another user's). Iterate it for the frames from now on.
  */
 export class Session extends EventTarget {
   id;
@@ -32,9 +33,11 @@ export class Session extends EventTarget {
   #owner;
   #error = null;
   #ended = "";
-  #expiring = false;
+  // It is about to end: in how many minutes, and when that was said.
+  #expiring = null;
   #failure = null;
   #typedAt = null;
+  #draft = "";
   // Turns of others that are to be stopped when there is a line again.
   #toStop = new Set();
 
@@ -64,7 +67,8 @@ export class Session extends EventTarget {
       status: running === null && queue.length === 0 ? "idle" : "running",
       queued: running === null ? queue.slice(1) : [...queue],
       expiresAt: expiresAt === null ? null : expiresAt * 1000,
-      expiring: this.#expiring,
+      expiring: this.#expiring !== null,
+      minutesRemaining: this.#minutesRemaining,
       ended: this.#ended,
       error: this.#error,
       hasMore,
@@ -73,8 +77,27 @@ export class Session extends EventTarget {
     };
   }
 
+  // Counted from what the gateway said: this machine's clock may differ from the gateway's, and be set.
+  get #minutesRemaining() {
+    if (this.#expiring === null) return null;
+    const { minutes, since } = this.#expiring;
+    return Math.max(0, minutes - (this.#desk.elapsed() - since) / 60_000);
+  }
+
+  /** What is being written and not sent yet. */
+  get draft() {
+    return this.#draft;
+  }
+
+  set draft(text) {
+    this.#draft = text;
+    this.#keepDraft();
+  }
+
   /** Say something. It is sent until it is acknowledged, over as many lines as that takes, and runs once. */
-  send(content, { onBusy, replaces, turnId = this.#desk.newId(), metadata } = {}) {
+  send(text, { onBusy, replaces, turnId = this.#desk.newId(), metadata: told } = {}) {
+    // What could not be sent must not wait to be sent: it would stop all others on every new line.
+    const { content, metadata } = plain({ content: text, metadata: told });
     const known = this.#turns.get(turnId);
     if (known?.frame.content === content) return known;
     const frame = this.#frame("message", { turn_id: turnId, content, on_busy: onBusy, replaces, metadata });
@@ -102,7 +125,7 @@ export class Session extends EventTarget {
 
   /** Let the session's other readers know that the user is typing. */
   typing(on) {
-    const now = this.#desk.now();
+    const now = this.#desk.elapsed();
     if (on ? this.#typedAt !== null && now - this.#typedAt < TYPING_AGAIN : this.#typedAt === null) return;
     this.#typedAt = on ? now : null;
     this.#desk.put(this.#frame("typing", { state: on ? "start" : "stop" }));
@@ -165,6 +188,8 @@ export class Session extends EventTarget {
   identified() {
     this.#restore();
     this.#keepUnsent();
+    this.#keepDraft();
+    this.#tell("restored", null);
     this.#changed(null);
   }
 
@@ -177,6 +202,8 @@ export class Session extends EventTarget {
     this.#owner = undefined;
     this.#error = null;
     this.#ended = "";
+    this.#draft = "";
+    this.#tell("restored", null);
     this.#changed(null);
   }
 
@@ -186,6 +213,7 @@ export class Session extends EventTarget {
     if ((this.#owner ?? user) !== user) this.disown();
     this.#owner = user;
     this.#keepUnsent(); // with its owner
+    this.#keepDraft();
   }
 
   lost() {
@@ -260,11 +288,12 @@ export class Session extends EventTarget {
     const view = this.seen;
     this.#desk.kept.save(`${this.#name} seen`, view && { view, owner: this.#owner });
     this.#keepUnsent();
+    this.#keepDraft();
   }
 
   /** Keep nothing. */
   unkeep() {
-    for (const part of ["seen", "unsent"]) this.#desk.kept.save(`${this.#name} ${part}`, null);
+    for (const part of ["seen", "unsent", "draft"]) this.#desk.kept.save(`${this.#name} ${part}`, null);
   }
 
   // ── What survives a reload ──
@@ -277,7 +306,9 @@ export class Session extends EventTarget {
   #restore() {
     const { view, owner } = this.#desk.kept.load(`${this.#name} seen`);
     const { unsent = [], owner: speaker } = this.#desk.kept.load(`${this.#name} unsent`);
-    this.#owner = owner ?? speaker;
+    const { draft = "", owner: writer } = this.#desk.kept.load(`${this.#name} draft`);
+    this.#owner = owner ?? speaker ?? writer;
+    this.#draft ||= draft;
     this.#following.begin(view && Transcript.from(view));
     this.#ended = this.#transcript.ended ?? "";
     if (this.#ended) for (const { frame } of this.#turns.pending) frame.create = true;
@@ -287,6 +318,11 @@ export class Session extends EventTarget {
   #keepUnsent() {
     const unsent = this.#turns.unacknowledged;
     this.#desk.kept.save(`${this.#name} unsent`, unsent.length > 0 ? { unsent, owner: this.#owner } : null);
+  }
+
+  #keepDraft() {
+    const draft = this.#draft;
+    this.#desk.kept.save(`${this.#name} draft`, draft ? { draft, owner: this.#owner } : null);
   }
 
   #page(limit, before) {
@@ -320,7 +356,7 @@ export class Session extends EventTarget {
     this.agent ??= frame.agent;
     this.#error = null;
     this.#ended = "";
-    this.#expiring = false;
+    this.#expiring = null;
     this.#following.attached(frame);
     const { replayed, transcript } = this.#following;
     if (!replayed) this.#older.forget();
@@ -350,8 +386,8 @@ export class Session extends EventTarget {
     this.#changed(grows ? this.#messages.update(this.#transcript, view) : null);
   }
 
-  #notice({ status }) {
-    this.#expiring = status === "expiring";
+  #notice({ status, minutes_remaining: minutes = 0 }) {
+    this.#expiring = status === "expiring" ? { minutes, since: this.#desk.elapsed() } : null;
     if (this.#transcript.ended) this.#end(status);
     else this.#tell(status, null);
     this.#changed(null);
@@ -396,7 +432,7 @@ export class Session extends EventTarget {
     if (label === null) return;
     this.#options.label = null;
     const path = `api/sessions/${encodeURIComponent(this.id)}/label?${new URLSearchParams({ agent: this.agent })}`;
-    this.#desk.rest(path, { method: "PUT", body: { label } }).catch((error) => {
+    this.#desk.rest(path, { method: "PUT", body: plain({ label }) }).catch((error) => {
       this.#error = { type: "error", code: error.code ?? "no_line", content: error.message, retryable: true };
       this.#changed(null);
     });

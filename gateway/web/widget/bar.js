@@ -7,7 +7,8 @@ const PATIENCE_MS = 1_200; // a line that comes at once needs no words
 export class LineBar {
   #gateway;
   #words;
-  #since = Date.now();
+  #since = performance.now();
+  #retry = { at: null, due: 0 };
   #timer = 0;
 
   node = el("p", { class: "line", part: "line", role: "status", hidden: true });
@@ -19,8 +20,8 @@ export class LineBar {
 
   show() {
     const { status, retryAt, reason } = this.#gateway.state;
-    if (status === "connected") this.#since = Date.now();
-    const soon = status === "connecting" && Date.now() - this.#since < PATIENCE_MS;
+    if (status === "connected") this.#since = performance.now();
+    const soon = status === "connecting" && performance.now() - this.#since < PATIENCE_MS;
     const well = navigator.onLine && (status === "connected" || soon);
     this.node.hidden = well;
     this.node.dataset.state = status;
@@ -36,6 +37,14 @@ export class LineBar {
     if (status === "closed") return line.closed(reason);
     if (!navigator.onLine) return line.offline;
     if (status === "connecting") return line.connecting;
-    return line.waiting(Math.max(1, Math.ceil(((retryAt ?? Date.now()) - Date.now()) / 1_000)));
+    return line.waiting(Math.max(1, Math.ceil(this.#left(retryAt) / 1_000)));
+  }
+
+  /** Milliseconds until then, also if the clock was set since that was said. */
+  #left(retryAt) {
+    if (retryAt !== this.#retry.at) {
+      this.#retry = { at: retryAt, due: performance.now() + ((retryAt ?? 0) - Date.now()) };
+    }
+    return this.#retry.due - performance.now();
   }
 }

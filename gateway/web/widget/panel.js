@@ -273,10 +273,9 @@ export class Panel extends EventTarget {
 const isNews = ({ role, status }) => role === "agent" && status !== "cancelled";
 
 /** What is to be known of a conversation, and what one can do about it. */
-function notice({ ended, expiring, expiresAt, error }, words) {
+function notice({ ended, expiring, minutesRemaining, error }, words) {
   if (ended) return { text: words.ended[ended], label: words.restart, does: "restart" };
   if (error) return { text: error.content, label: "", does: "" };
   if (!expiring) return { text: "", label: "", does: "" };
-  const minutes = Math.max(0, Math.floor(((expiresAt ?? 0) - Date.now()) / 60_000));
-  return { text: words.expiring(minutes), label: words.renew, does: "renew" };
+  return { text: words.expiring(Math.floor(minutesRemaining)), label: words.renew, does: "renew" };
 }
