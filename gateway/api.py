@@ -35,7 +35,7 @@ class Api:
         self.authenticator = authenticator
         self.runtime = supervisor.runtime
         self.settings = supervisor.runtime.settings
-        self.knock = Knock(self.settings)
+        self.knock = Knock(self.settings, authenticated=authenticator is not None)
 
     def token(
         self, headers: Mapping[str, str], query: Mapping[str, str], *, of_line: bool = False

@@ -201,7 +201,8 @@ class Gateway:
             try:
                 scope, caller = self._let_in(scope)
             except Refused as refusal:
-                await shape(refusal)(scope, receive, answer)
+                respond = pages.refusal_page if pages.wants_page(scope["method"], headers) else shape
+                await respond(refusal)(scope, receive, answer)
                 return
             try:
                 await (self._at_the_door(scope) or self._http)(scope, receive, answer)

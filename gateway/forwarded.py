@@ -15,7 +15,7 @@ from protocol.errors import Refused
 
 from .addresses import Address, Networks, read_address
 
-__all__ = ["Scope", "believed", "peer_of"]
+__all__ = ["Scope", "believed", "peer_of", "proxy_sign"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 """What an ASGI server says of a request."""
@@ -24,6 +24,22 @@ _SECURE = {"http": {"http": "http", "https": "https"}, "websocket": {"http": "ws
 _PAIR = re.compile(
     r"""[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s";,]+))?[ \t]*(;|,|$)""", re.ASCII
 )
+
+
+_OF_PROXIES = {b"forwarded": "Forwarded", b"via": "Via", b"x-real-ip": "X-Real-IP"}
+"""Headers that proxies write and nobody else, beside X-Forwarded-*."""
+
+
+def proxy_sign(scope: Scope) -> str | None:
+    """What shows that a proxy passed this request on, trusted or not: a header's name or `HTTP/1.0`; None if
+    nothing does, which proves nothing."""
+    for name, _ in scope["headers"]:
+        if name in _OF_PROXIES:
+            return _OF_PROXIES[name]
+        if name.startswith(b"x-forwarded-"):
+            return str(name.decode("latin-1").title())
+    # Until 1.29.7 nginx spoke it to the servers behind it unless told otherwise, and added no header.
+    return "HTTP/1.0" if scope.get("http_version") == "1.0" else None
 
 
 class Said(NamedTuple):

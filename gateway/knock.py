@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from protocol.errors import Refused
 
 from .addresses import Networks, is_loopback
-from .forwarded import Scope, believed
+from .forwarded import Scope, believed, proxy_sign
 from .settings import Settings
 
 __all__ = ["Knock", "host_name"]
 
 _ANY = "*"
+_PROBES = ("/healthz", "/readyz")
+"""Answered to everybody, by whatever name and way they come."""
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
@@ -32,14 +34,21 @@ _EXPOSED = (b"access-control-expose-headers", b"X-Request-Id, X-Session-Id, Link
 class Knock:
     """The rules of one gateway."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, authenticated: bool) -> None:
+        """`authenticated`: callers have to say who they are."""
+        self._this_machine_only = not (authenticated or settings.allow_anonymous)
         self._hosts = frozenset(name.lower() for name in settings.allow_hosts)
         self._origins = frozenset(origin.lower() for origin in settings.allow_origins)
         self._proxies = Networks(settings.trusted_proxies)
 
     def arrived(self, scope: Scope) -> Scope:
         """A request's scope as the client caused it, whatever trusted proxies it came through. Raises
-        `Refused` if it calls this gateway by a name that it does not answer to."""
+        `Refused` if it calls this gateway by a name that it does not answer to, or comes from elsewhere
+        where nobody has to say who they are."""
+        if scope["path"].removeprefix(scope.get("root_path", "")) in _PROBES:
+            return believed(scope, self._proxies)
+        if self._this_machine_only:
+            _check_this_machine(scope)
         self._check_host(scope)
         as_caused = believed(scope, self._proxies)
         # Both names: a page that was rebound to this machine may come from a trusted address, too.
@@ -48,8 +57,7 @@ class Knock:
 
     def _check_host(self, scope: Scope) -> None:
         """`Host` must be loopback or allowed: a page whose name was rebound to 127.0.0.1 names itself."""
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        name = host_name(hosts[-1].decode("latin-1")) if hosts else ""
+        name = _host_of(scope)
         if not (is_loopback(name) or name in self._hosts or _ANY in self._hosts):
             raise Refused(
                 "forbidden", f"This gateway does not answer to the host {name[:80]!r}; see --allow-host."
@@ -86,6 +94,27 @@ class Knock:
             return None
         self.check_origin(headers, changes=True)
         return _PREFLIGHT
+
+
+def _check_this_machine(scope: Scope) -> None:
+    """Where nobody has to say who they are, everybody is the same user: a proxy would publish every
+    conversation. Raises `Refused` for what came through one."""
+    sign, name = proxy_sign(scope), _host_of(scope)
+    if sign is None and is_loopback(name):
+        return
+    why = f"was sent to the host {name[:80]!r}" if sign is None else f"came through a proxy ({sign})"
+    raise Refused(
+        "forbidden",
+        f"This gateway does not ask who calls, so it only serves the machine it runs on, and this request "
+        f"{why}. Whoever runs the gateway can let others in: with keys (GATEWAY_JWT_SECRET for users, "
+        f"GATEWAY_API_KEYS for services), with --guests (each visitor sees only their own conversations), or "
+        f"with --allow-anonymous (everybody sees everything).",
+    )
+
+
+def _host_of(scope: Scope) -> str:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    return host_name(hosts[-1].decode("latin-1")) if hosts else ""
 
 
 def host_name(host: str) -> str:

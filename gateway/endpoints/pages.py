@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import PurePath
@@ -12,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.http import Api, Endpoint, described, route
+from gateway.http import Api, Endpoint, described, retry_headers, route
 from protocol.errors import Refused
 
-__all__ = ["routes"]
+__all__ = ["refusal_page", "routes", "wants_page"]
 
 _PAGES = {
     "/": ("index.html", "text/html"),
@@ -84,3 +86,34 @@ def _folder(folder: Traversable, title: str) -> Endpoint:
         return Response(held[name], headers=_OPEN, media_type=_KINDS[PurePath(name).suffix])
 
     return page
+
+
+_REFUSAL = """<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <title>Trunkline</title>
+  </head>
+  <body>
+    <h1>Not let in</h1>
+    <p>{content}</p>
+  </body>
+</html>
+"""
+
+
+def wants_page(method: str, headers: Mapping[str, str]) -> bool:
+    """Does a person ask, with a browser, to be shown what is at this address?"""
+    return method in ("GET", "HEAD") and "text/html" in headers.get("accept", "")
+
+
+def refusal_page(refusal: Refused) -> Response:
+    """Why a person is not let in, to be read in a browser."""
+    return Response(
+        _REFUSAL.format(content=escape(refusal.content)),
+        refusal.status,
+        {**_HEADERS, **retry_headers(refusal), "Cache-Control": "no-store"},
+        "text/html",
+    )

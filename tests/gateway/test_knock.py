@@ -15,8 +15,8 @@ THERE = "https://chat.example"
 ELSEWHERE = {**PAGE, "origin": THERE, "sec-fetch-site": "cross-site"}
 
 
-def knock(*origins: str, **settings: Any) -> Knock:
-    return Knock(Settings(allow_origins=origins, **settings))
+def knock(*origins: str, authenticated: bool = True, **settings: Any) -> Knock:
+    return Knock(Settings(allow_origins=origins, **settings), authenticated=authenticated)
 
 
 def refused(headers: dict[str, str], *origins: str) -> Refused:
@@ -42,7 +42,7 @@ def arrived(peer: str, host: str, forwarded: str | None = None, **settings: Any)
     headers = [(b"host", host.encode())] if host else []
     if forwarded is not None:
         headers.append((b"x-forwarded-host", forwarded.encode()))
-    scope = {"type": "http", "client": (peer, 1), "scheme": "http", "headers": headers}
+    scope = {"type": "http", "client": (peer, 1), "scheme": "http", "path": "/", "headers": headers}
     found = knock(**settings).arrived(scope)
     return {name.decode(): value.decode() for name, value in found["headers"]}
 
@@ -66,6 +66,96 @@ def test_a_proxys_name_is_held_to_the_same_and_the_one_that_it_calls_by_too() ->
         with pytest.raises(Refused, match=r"'evil\.example'"):
             arrived("127.0.0.1", host, forwarded, **settings)
     assert arrived("192.0.2.1", "localhost", "evil.example", **settings)["host"] == "localhost"
+
+
+# ── Where nobody has to say who they are ────────────────────────────────────────────────────────────────────
+
+
+def goes_through(
+    path: str = "/api/sessions",
+    *,
+    host: str = "localhost:8080",
+    version: str = "1.1",
+    peer: tuple[str, int] | None = ("127.0.0.1", 1),
+    authenticated: bool = False,
+    header: tuple[str, str] | None = None,
+    **settings: Any,
+) -> str | None:
+    """Why that request is refused; None if it is not."""
+    headers = [(b"host", host.encode())]
+    if header is not None:
+        headers.append((header[0].lower().encode(), header[1].encode()))
+    scope = {"type": "http", "client": peer, "scheme": "http", "http_version": version, "path": path}
+    try:
+        knock(authenticated=authenticated, **settings).arrived({**scope, "headers": headers})
+    except Refused as refusal:
+        assert refusal.code == "forbidden"
+        return refusal.content
+    return None
+
+
+FORWARDED = [
+    ("X-Forwarded-For", "192.0.2.9"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Host", "localhost"),
+    ("X-Forwarded-Port", "443"),
+    ("X-Forwarded-Prefix", ""),
+    ("Forwarded", "for=192.0.2.9"),
+    ("Via", "1.1 proxy"),
+    ("X-Real-IP", "127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize("header", FORWARDED)
+@pytest.mark.parametrize("peer", [("127.0.0.1", 1), ("10.0.0.7", 1), None])
+def test_what_came_through_a_proxy_is_refused_where_nobody_says_who_they_are(
+    header: tuple[str, str], peer: tuple[str, int] | None
+) -> None:
+    why = goes_through(header=header, peer=peer)
+    assert why is not None
+    assert header[0].lower() in why.lower()
+    for way_out in ("GATEWAY_JWT_SECRET", "GATEWAY_API_KEYS", "--guests", "--allow-anonymous"):
+        assert way_out in why
+    assert goes_through(header=header, peer=peer, trusted_proxies=("127.0.0.1", "10.0.0.7", "unix"))
+
+
+@pytest.mark.parametrize("header", FORWARDED)
+def test_with_authentication_or_where_everybody_is_let_in_it_is_not(header: tuple[str, str]) -> None:
+    assert goes_through(header=header, authenticated=True) is None
+    assert goes_through(header=header, allow_anonymous=True) is None
+
+
+@pytest.mark.parametrize("host", ["chat.example", "192.0.2.1:8080", "0.0.0.0", "gateway", ""])
+def test_so_is_a_host_that_is_not_this_machine_even_if_its_name_is_allowed(host: str) -> None:
+    for allowed in ((), ("chat.example", "192.0.2.1", "0.0.0.0", "gateway"), ("*",)):
+        why = goes_through(host=host, allow_hosts=allowed)
+        assert why is not None
+        assert repr(host_name(host)) in why
+        assert "--allow-anonymous" in why
+    assert goes_through(host=host, allow_hosts=("*",), authenticated=True) is None
+    assert goes_through(host=host, allow_hosts=("*",), allow_anonymous=True) is None
+
+
+def test_so_is_http_1_0_which_proxies_speak_that_add_no_header() -> None:
+    assert "HTTP/1.0" in (goes_through(version="1.0") or "")
+    assert goes_through(version="1.0", authenticated=True) is None
+    assert goes_through(version="1.0", allow_anonymous=True) is None
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("header", [None, *FORWARDED[:1]])
+def test_probes_are_let_through_whichever_way_they_come(path: str, header: tuple[str, str] | None) -> None:
+    for authenticated in (True, False):
+        let = goes_through(path, header=header, host="10.0.0.7:8080", authenticated=authenticated)
+        assert let is None
+    assert goes_through(path + "/x", header=FORWARDED[0])
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:1", "[::1]:1", "a.localhost"])
+def test_this_machine_is_let_in(host: str) -> None:
+    assert goes_through(host=host) is None
+    assert goes_through(host=host, peer=None) is None
+    assert goes_through(host=host, header=("X-Request-Id", "1")) is None
 
 
 # ── Origin ──────────────────────────────────────────────────────────────────────────────────────────────────

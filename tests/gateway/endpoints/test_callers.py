@@ -164,13 +164,13 @@ async def test_addresses_are_counted_as_a_trusted_proxy_tells_them(in_memory: An
 
 
 async def test_a_page_behind_a_proxy_has_the_origin_that_the_proxy_tells(in_memory: Any) -> None:
-    given = settings(trusted_proxies=("10.0.0.1",), allow_hosts=("chat.example",))
+    given = settings(trusted_proxies=("10.0.0.1",), allow_hosts=("chat.example",), allow_anonymous=True)
     page = {"Origin": THERE, "Sec-Fetch-Site": "same-origin", "X-Forwarded-Host": "chat.example"}
     async with in_memory(given) as rig, calling(rig, "10.0.0.1") as proxy, calling(rig, "10.0.0.2") as other:
         for client, status in ((proxy, 200), (other, 403)):
             said = await client.post("/api/agents/echo/message", json={"message": "hi"}, headers=page)
             assert said.status_code == status
-        refused = await proxy.get("/healthz", headers={"X-Forwarded-Host": "evil.example"})
+        refused = await proxy.get("/api/agents", headers={"X-Forwarded-Host": "evil.example"})
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
@@ -178,6 +178,41 @@ async def test_what_a_proxy_passes_on_that_cannot_be_read_is_refused(in_memory: 
     async with in_memory(settings(trusted_proxies=("127.0.0.1",))) as rig:
         refused = await rig.http.get("/healthz", headers={"Forwarded": 'for="'})
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+
+
+async def test_a_person_who_comes_through_a_proxy_reads_on_a_page_why_they_are_not_let_in(
+    in_memory: Any,
+) -> None:
+    browser = {"X-Forwarded-For": "203.0.113.1", "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with in_memory() as rig:
+        for path in ("/", "/console", "/docs", "/nowhere"):
+            page = await rig.http.get(path, headers=browser)
+            assert page.status_code == 403
+            assert page.headers["content-type"] == "text/html; charset=utf-8"
+            assert page.headers["cache-control"] == "no-store"
+            assert "came through a proxy (X-Forwarded-For)" in page.text
+            assert "--guests" in page.text
+        evil = {"Host": "<script>alert(1)</script>", "Accept": "text/html"}
+        assert "<script" not in (await rig.http.get("/", headers=evil)).text
+        for method, path in (("GET", "/api/sessions"), ("POST", "/frames")):
+            refused = await rig.http.request(method, path, headers={**browser, "Accept": "*/*"})
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+            assert "came through a proxy (X-Forwarded-For)" in refused.text
+
+
+async def test_a_socket_through_a_proxy_is_told_why_it_is_not_let_in(served: Any) -> None:
+    forwarded = {"X-Forwarded-For": "203.0.113.1"}
+    async with served() as rig:
+        refused = await upgrade(rig, additional_headers=forwarded)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        own = str(rig.http.base_url).rstrip("/")
+        async with socket(rig, origin=own, additional_headers=forwarded) as line:
+            told = await heard(line)
+            assert (told["type"], told["code"]) == ("error", "forbidden")
+            assert "--allow-anonymous" in told["content"]
+            async with asyncio.timeout(WAIT):
+                await line.wait_closed()
+            assert line.close_code == 4403
 
 
 # ── Crowds ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,7 +237,7 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_back(in_memor
 
 
 async def test_too_many_lines_of_an_address_are_429_for_programs_and_browsers(served: Any) -> None:
-    given = settings(trusted_proxies=("127.0.0.1",), max_connections_per_address=1)
+    given = settings(trusted_proxies=("127.0.0.1",), max_connections_per_address=1, allow_anonymous=True)
     one, other = {"X-Forwarded-For": "203.0.113.1"}, {"X-Forwarded-For": "203.0.113.2"}
     async with served(given) as rig:
         async with socket(rig, additional_headers=one) as line:

@@ -70,7 +70,7 @@ async def test_every_answer_has_a_request_id_given_or_made(in_memory: Any) -> No
             }
             assert len(made) == 3
             assert "not fit for a log" not in made
-        refused = await rig.http.get("/healthz", headers={"Host": "evil.example", "X-Request-Id": "abc"})
+        refused = await rig.http.get("/api/agents", headers={"Host": "evil.example", "X-Request-Id": "abc"})
         assert (refused.status_code, refused.headers["x-request-id"]) == (403, "abc")
 
 
@@ -84,7 +84,7 @@ async def test_no_browser_is_to_guess_what_an_answer_is(in_memory: Any) -> None:
             ("GET", "/metrics", {}, 200),
             ("GET", "/nowhere", {}, 404),
             ("POST", "/healthz", {}, 405),
-            ("GET", "/healthz", {"Host": "evil.example"}, 403),
+            ("GET", "/api/agents", {"Host": "evil.example"}, 403),
             ("POST", "/frames", {"Origin": "https://evil.example"}, 403),
             ("OPTIONS", "/frames", asks, 204),
         ):
