@@ -70,7 +70,12 @@ def _load(flags: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
 def serve(**flags: Any) -> None:
     """Run the gateway until it is told to stop."""
     settings, _ = _load(flags)
-    configure_logs(settings.log_level, settings.log_format, sys.stderr)
+    configure_logs(
+        settings.log_level,
+        settings.log_format,
+        sys.stderr,
+        exception_text=settings.log_exception_text,
+    )
     try:
         run(settings, click.echo)
     except CannotStart as error:

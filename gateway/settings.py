@@ -64,6 +64,10 @@ _AGENTS = "An agent as NAME=SPEC, the first being the default one; without any e
 _HOSTS = "A name that Host may have beside this machine's own: that of a proxy or tunnel. * is any."
 _ORIGINS = "The origin of web pages that may use this gateway beside its own: https://chat.example. * is any."
 _PROXIES = "The address or network of a proxy that is believed who called; unix is who comes by the socket."
+_LOG_EXCEPTION_TEXT = (
+    "Log exceptions with their texts and tracebacks, not only their types and places: "
+    "the texts may hold what users wrote."
+)
 _JWT_SECRET = "The secret that user tokens are signed with (HS256, HS384, HS512); at least 32 bytes."
 _JWT_PUBLIC_KEY = "The public key or certificate of who signs user tokens: PEM, or the path of a PEM file."
 _JWKS_URL = "Where who signs user tokens publishes the keys."
@@ -118,6 +122,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_format: Annotated[
         Literal["text", "json"], About("How it is logged: to be read, or as JSON.", flag="--log-format")
     ] = "text"
+    log_exception_text: Annotated[bool, About(_LOG_EXCEPTION_TEXT, flag="--log-exception-text")] = False
 
     # ── Who may come in ──
 

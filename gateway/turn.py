@@ -187,9 +187,9 @@ class Answer:
             self._fail(error)
         except Unavailable:
             self._fail(AgentError("The store does not answer.", "store_unavailable"))
-        except BaseException as error:  # an agent's sys.exit() must not end the gateway
+        except BaseException:  # an agent's sys.exit() must not end the gateway
             logger.exception("agent failed", turn_id=self.turn_id, **_whose(self._log))
-            self._fail(AgentError(f"The agent failed ({type(error).__name__})."))
+            self._fail(AgentError("The agent failed; the gateway's log says why. Send the message again."))
         finally:
             self._count(pieces)
             self._task = None

@@ -34,13 +34,13 @@ def _fail_if_skipped(report: Any) -> Any:
 
 @pytest.fixture
 def logged() -> Iterator[Callable[..., io.StringIO]]:
-    """`logged(format="json")`: from here on what is logged, from debug on."""
+    """`logged(format="json", **options)`: from here on what is logged, from debug on."""
     root, ours = logging.getLogger(), logging.getLogger("gateway")
     before = root.handlers[:], root.level, ours.level
 
-    def start(format: Literal["text", "json"] = "json") -> io.StringIO:  # noqa: A002
+    def start(format: Literal["text", "json"] = "json", **options: bool) -> io.StringIO:  # noqa: A002
         stream = io.StringIO()
-        configure_logs("debug", format, stream)
+        configure_logs("debug", format, stream, **options)
         return stream
 
     yield start

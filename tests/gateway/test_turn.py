@@ -47,6 +47,7 @@ async def test_usage_adds_up_notes_merge_and_thoughts_are_kept_apart() -> None:
 
 
 BIG = "x" * 90
+FAILED = "The agent failed; the gateway's log says why. Send the message again."
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,15 @@ async def test_what_is_too_large_or_not_json_ends_the_turn(pieces: list[Any], co
         ),
         (AgentError("What?", "made_up"), ("What?", "agent_failed", True, None)),
         (AgentError("\ud800"), ("\ufffd", "agent_failed", True, None)),
-        (LookupError("a secret"), ("The agent failed (LookupError).", "agent_failed", True, None)),
+        (
+            LookupError("a secret"),
+            (
+                "The agent failed; the gateway's log says why. Send the message again.",
+                "agent_failed",
+                True,
+                None,
+            ),
+        ),
     ],
 )
 async def test_an_agent_says_itself_why_it_failed_and_other_exceptions_do_not(
