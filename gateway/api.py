@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
@@ -21,6 +21,9 @@ from .knock import Knock
 from .opening import CREATE, expired
 from .supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from .guests import Guests  # what reads tokens takes 0.1 s and 10 MB: it is loaded where it is used
+
 __all__ = ["Api"]
 
 _PAGE = 1000
@@ -30,8 +33,12 @@ _PAGE = 1000
 class Api:
     """What every endpoint works with: the sessions, and who may use them."""
 
-    def __init__(self, supervisor: Supervisor, authenticator: Authenticator | None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, authenticator: Authenticator | None, guests: Guests | None = None
+    ) -> None:
         self.supervisor = supervisor
+        self.guests = guests
+        """Who lets guests in; None: nobody does."""
         self.authenticator = authenticator
         self.runtime = supervisor.runtime
         self.settings = supervisor.runtime.settings

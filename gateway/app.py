@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Se
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property, partial
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from starlette.applications import Starlette
@@ -29,6 +29,7 @@ from .endpoints import (
     conversations,
     descriptions,
     frames,
+    guests,
     messages,
     messaging,
     operations,
@@ -48,12 +49,15 @@ from .settings import Settings
 from .supervisor import Supervisor
 from .watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from .guests import Guests
+
 __all__ = ["Gateway", "gateway_app"]
 
 logger = structlog.get_logger("gateway.http")
 
 _ENDPOINTS = (
-    *(pages, descriptions, sse, frames, agents, messages, sessions),
+    *(pages, descriptions, sse, frames, agents, messages, sessions, guests),
     *(adk, messaging, conversations, runs, operations),
 )
 _SHAPES = tuple((one.PATHS, one.error_response) for one in _ENDPOINTS if hasattr(one, "PATHS"))
@@ -255,13 +259,16 @@ def gateway_app(
     agents: Mapping[str, Agent],
     store: Store,
     authenticator: Authenticator | None = None,
+    guests: Guests | None = None,
     tiers: Tiers | None = None,
     now: Callable[[], float] = time,
 ) -> Gateway:
     """The gateway as an ASGI app. The first agent is the default one; without an `authenticator` it lets
-    everybody in; `tiers` say how long sessions live; `now` is Unix seconds."""
+    everybody in. `guests` lets visitors in, and knows the authenticator for all others: it is asked first
+    then, and `settings` must say so, too. `tiers` say how long sessions live; `now` is Unix seconds."""
     if not agents:
         raise ValueError("A gateway needs at least one agent.")
     runtime = Runtime(settings or Settings(), agents, store, tiers=tiers, now=now)
-    usage = Usage(runtime.settings, known_users=authenticator is not None)
-    return Gateway(Api(Supervisor(runtime, next(iter(agents)), usage), authenticator))
+    door = guests or authenticator
+    usage = Usage(runtime.settings, known_users=door is not None)
+    return Gateway(Api(Supervisor(runtime, next(iter(agents)), usage), door, guests))

@@ -53,8 +53,11 @@ async def _check_door(settings: Settings, say: Callable[[str], None]) -> bool:
     except CannotStart as error:
         say(str(error))
         return False
+    if settings.guests:
+        say(f"guests: visitors without an account, each for {settings.guest_days:g} days at a time")
     if door is None:
-        say("callers: everybody who can reach the address")
+        if not settings.guests:
+            say("callers: everybody who can reach the address")
         return True
     if not isinstance(door, Part):
         say(f"callers: whom {settings.authenticator} lets in")

@@ -31,6 +31,7 @@ SURFACES = {
     "messaging": ("ElizaOS", "For clients of ElizaOS's sessions."),
     "conversations": ("Potpie", "For Potpie's front end."),
     "runs": ("Potpie", "For Potpie's front end."),
+    "guests": ("Guests", "For visitors without an account, where the gateway lets them in."),
     "operations": ("Operation", "For probes, and for operators."),
     "pages": ("Pages", "For people."),
     "descriptions": ("Pages", "For people."),

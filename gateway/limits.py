@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from protocol.bucket import CALM, FULL, GRAIN, Rate, milliseconds
 from protocol.errors import Refused
+from protocol.ids import is_guest
 
 from .auth import Identity
 from .settings import Settings
@@ -35,9 +36,13 @@ class Usage:
         self.byte_seconds = 1.0 / settings.max_bytes_per_second
         self._known_users = known_users
         """They have to say who they are."""
+        self._lets_guests_in = settings.guests
         self._messages = Buckets(Rate(settings.max_messages_per_minute, 60.0))
+        self._messages_of_guests = Buckets(Rate(settings.max_guest_messages_per_minute, 60.0))
+        self._guests = Buckets(Rate(settings.max_guests_per_minute, 60.0))
         self._requests = Buckets(Rate(settings.max_requests_per_second))
         self._of_user = Open("user", settings.max_connections_per_user)
+        self._of_guest = Open("guest", settings.max_guest_connections)
         self._of_address = Open("address", settings.max_connections_per_address)
 
     # ── Addresses ────────────────────────────────────────────────────────────────────────────────────────
@@ -56,23 +61,28 @@ class Usage:
         if caller is not None:
             self._of_address.remove(caller)
 
+    def guest(self, caller: str | None) -> None:
+        """Somebody there wants a guest's token. Raises `Refused`."""
+        if caller is not None:
+            self._guests.take(caller, self.clock(), "guests of one address")
+
     # ── Users ────────────────────────────────────────────────────────────────────────────────────────────
 
     def check(self, identity: Identity) -> None:
         """Raises `Refused` if that user may open no other line."""
         if (user := self._user_of(identity)) is not None:
-            self._of_user.check(user)
+            self._lines_of(user).check(user)
 
     def opened(self, identity: Identity) -> None:
         """That user opens a line. Raises `Refused`."""
         if (user := self._user_of(identity)) is not None:
-            self._of_user.check(user)
-            self._of_user.add(user)
+            self._lines_of(user).check(user)
+            self._lines_of(user).add(user)
 
     def closed(self, identity: Identity) -> None:
         """The line that was opened as that one is closed."""
         if (user := self._user_of(identity)) is not None:
-            self._of_user.remove(user)
+            self._lines_of(user).remove(user)
 
     def moved(self, before: Identity, after: Identity) -> None:
         """A line that was opened as one goes on as another. Raises `Refused`; it is the one then that it
@@ -83,8 +93,18 @@ class Usage:
 
     def message(self, user: str) -> None:
         """One more message to a session of that user. Raises `Refused`."""
-        if self._known_users:
+        if not self._known_users:
+            return
+        if self._is_guest(user):
+            self._messages_of_guests.take(user, self.clock(), "messages of one guest")
+        else:
             self._messages.take(user, self.clock(), "messages of one user")
+
+    def _is_guest(self, user: str) -> bool:
+        return self._lets_guests_in and is_guest(user)
+
+    def _lines_of(self, user: str) -> Open:
+        return self._of_guest if self._is_guest(user) else self._of_user
 
     def _user_of(self, identity: Identity) -> str | None:
         """As whom a line counts; None: as nobody, like a service's that speaks for everyone."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from protocol.errors import Refused
+from protocol.ids import is_guest
 from protocol.lifetime import Terms, begin, is_over
 from protocol.records import Record
 from protocol.scopes import scope_of_app, scope_of_user, split
@@ -52,7 +53,10 @@ async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
     """The session as the store has it (its time may be over), made first if it is not there and `ask` allows
     it. Raises `Refused` (`session_exists` where it must be new; `session_not_found`, `session_closed`,
     `session_expired`, `agent_not_found`, `too_many_sessions` where it may not be made) and `Unavailable`."""
-    store, most = runtime.store, runtime.settings.max_sessions_per_user
+    store, settings = runtime.store, runtime.settings
+    of_guest = settings.guests and is_guest(key.user)
+    whose = "guest" if of_guest else "user"
+    most = settings.max_guest_sessions if of_guest else settings.max_sessions_per_user
     while True:
         try:
             loaded = await store.load(key)
@@ -81,7 +85,7 @@ async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
         except TooManySessions:
             raise Refused(
                 "too_many_sessions",
-                f"One user has {most:,} sessions at the most: delete others first.",
+                f"One {whose} has {most:,} sessions at the most: delete others first.",
                 limit=most,
             ) from None
         return Loaded(info, head, [], "")

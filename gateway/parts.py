@@ -6,7 +6,10 @@ Everything that can be wrong with these is found out here, before anything start
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from secrets import token_hex
 from time import time
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -20,7 +23,10 @@ from .settings import OPTIONS, Settings
 from .stores.memory import MemoryStore
 from .stores.sqlite import SqliteStore
 
-__all__ = ["CannotStart", "load_app", "load_door", "load_store", "say_bad_spec"]
+if TYPE_CHECKING:
+    from .guests import Guests
+
+__all__ = ["CannotStart", "load_app", "load_door", "load_guests", "load_store", "say_bad_spec"]
 
 _SYNCHRONOUS = {"": False, "synchronous=normal": False, "synchronous=full": True}
 
@@ -33,7 +39,8 @@ def load_app(settings: Settings, environ: Mapping[str, str]) -> Gateway:
     """The app that `settings` describe; how long sessions live is in the environment. Raises
     `CannotStart`."""
     door = load_door(settings)
-    if door is None:
+    guests = load_guests(settings, door) if settings.guests else None
+    if door is None and guests is None:
         _only_loopback(settings)
     try:
         agents = load_agents(settings.agents)
@@ -41,7 +48,7 @@ def load_app(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         raise CannotStart(say_bad_spec(error)) from error
     store, lifetimes = load_store(settings), tiers(environ, agents)
     known = replace(settings, jwt_secret=None, api_keys=())  # nobody but the door need know the secrets
-    return gateway_app(known, agents=agents, store=store, authenticator=door, tiers=lifetimes)
+    return gateway_app(known, agents=agents, store=store, authenticator=door, guests=guests, tiers=lifetimes)
 
 
 def say_bad_spec(error: BadSpec) -> str:
@@ -68,15 +75,41 @@ def load_door(settings: Settings) -> Authenticator | None:
         raise CannotStart(str(error)) from error
 
 
+def load_guests(settings: Settings, door: Authenticator | None) -> Guests:
+    """What lets guests in, beside whom that door knows. Their key is kept beside the store: one in memory
+    forgets its guests, too. Raises `CannotStart`."""
+    from .guests import Guests, kept_secret
+    from .keys import BadKey
+
+    file = _sqlite_file(settings)
+    path = None if file is None else Path(f"{file}-guest-key")
+    try:
+        secret = token_hex(32) if path is None else kept_secret(path)
+        return Guests(secret, time, days=settings.guest_days, others=door)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise CannotStart(f"The key of guests' tokens cannot be kept in {path}: {reason}.") from error
+    except BadKey as error:
+        raise CannotStart(f"The key of guests' tokens in {path} is of no use: {error}.") from error
+
+
 def _only_loopback(settings: Settings) -> None:
     """The address decides and not the peer's: behind a proxy, every peer is on this machine."""
     if settings.uds is None and not settings.allow_anonymous and not is_loopback(settings.host):
         raise CannotStart(
             f"Nothing says who may come in, and everybody who can reach {settings.host} could read and write "
             "every conversation: set GATEWAY_JWT_SECRET, GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWKS_URL for "
-            "users with tokens, GATEWAY_API_KEYS for services, or --authenticator; or listen on loopback. "
+            "users with tokens, GATEWAY_API_KEYS for services, --guests for visitors without an account, or "
+            "--authenticator; or listen on loopback. "
             "With --allow-anonymous it is open to all."
         )
+
+
+def _sqlite_file(settings: Settings) -> str | None:
+    """The file that the store is; None if it is none."""
+    place = settings.store.partition("?")[0]
+    file = place.removeprefix("sqlite:///")
+    return None if file in ("", place) else file
 
 
 def load_store(settings: Settings) -> Store:
@@ -84,8 +117,8 @@ def load_store(settings: Settings) -> Store:
     place, _, query = settings.store.partition("?")
     if place == "memory:" and not query:
         return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)
-    file = place.removeprefix("sqlite:///")
-    if file in ("", place) or query not in _SYNCHRONOUS:
+    file = _sqlite_file(settings)
+    if file is None or query not in _SYNCHRONOUS:
         shown = OPTIONS["store"].show(settings.store)
         raise CannotStart(
             f"The store {shown} means nothing; allowed is sqlite:///FILE (an absolute path makes it four "

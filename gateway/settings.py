@@ -75,6 +75,7 @@ _JWT_AUDIENCE = "The audience that user tokens must name; without it, any or non
 _JWT_ISSUER = "The issuer that user tokens must name; without it, any or none."
 _API_KEYS = "A key as NAME=KEY of a service that may act for any user; several are separated by spaces."
 _AUTHENTICATOR = "An own authenticator as MODULE:ATTRIBUTE, instead of these keys and tokens."
+_GUESTS = "Let visitors without an account in, each as a user of their own, with a token from POST /guest."
 _ANONYMOUS = "Let everybody in who can reach the address, where nothing says who may."
 _CONSOLE_CONTENTS = "Show operators at /console what is said in sessions, not only that something is."
 _QUERY_TOKEN = "Take tokens from ?token= of sockets and event streams, too: proxies may log them."
@@ -137,6 +138,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ()
     authenticator: Annotated[str | None, About(_AUTHENTICATOR, flag="--authenticator")] = None
     allow_anonymous: Annotated[bool, About(_ANONYMOUS, flag="--allow-anonymous")] = False
+    guests: Annotated[bool, About(_GUESTS, flag="--guests")] = False
+    guest_days: Annotated[
+        float,
+        About("How long a guest's token holds; it can be renewed.", "days", 0.001, 3_650, "--guest-days"),
+    ] = 30.0
     console_contents: Annotated[bool, About(_CONSOLE_CONTENTS, flag="--console-contents")] = False
     allow_query_token: Annotated[bool, About(_QUERY_TOKEN, flag="--allow-query-token")] = False
 
@@ -189,6 +195,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         int | None, About("Sessions that a user has; without it, any number.", "", 1, 1_000_000_000)
     ] = None
     max_messages_per_minute: Annotated[int, _count("Messages of one user.")] = 3_000
+    max_guests_per_minute: Annotated[int, _count("Guests' tokens for one address.")] = 30
+    max_guest_connections: Annotated[int, _count("Sockets and streams that a guest has open.")] = 20
+    max_guest_sessions: Annotated[int, _count("Sessions that a guest has.")] = 100
+    max_guest_messages_per_minute: Annotated[int, _count("Messages of one guest.")] = 60
     max_requests_per_second: Annotated[int, _count("Requests and upgrades of one address.")] = 200
     max_frames_per_second: Annotated[int, _count("Frames of one connection.")] = 5_000
     max_bytes_per_second: Annotated[int, _bytes("Frames of one connection, together.", 64)] = 16 << 20

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 __all__ = [
     "Agent",
     "Capabilities",
+    "Guest",
     "Health",
     "Identity",
     "ListedAgent",
@@ -92,6 +93,19 @@ class Agent(_Named, frozen=True, kw_only=True):
     mcp_servers: list[Any] = []
     mcp_servers_mode: str = "all"
     fallback_models: list[Any] = []
+
+
+# ── Its callers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Guest(Struct, frozen=True):
+    """A visitor without an account."""
+
+    token: str
+    """Shown like a user's: `Authorization: Bearer …`, or in `hello`."""
+    user_id: str
+    expires_at: float
+    """When the token ends, Unix seconds."""
 
 
 # ── The gateway ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from msgspec import Meta
 from .errors import Refused
 
 __all__ = [
+    "GUEST",
     "AgentName",
     "Label",
     "Ref",
@@ -20,6 +21,7 @@ __all__ = [
     "check_session_id",
     "check_turn_id",
     "check_user_id",
+    "is_guest",
 ]
 
 # `$(?!\n)`: Python's `$` alone would let a trailing newline pass; with it the pattern means the same in ECMA.
@@ -93,3 +95,11 @@ check_session_id = _checker("session_id", SessionId)
 check_agent_name = _checker("agent", AgentName)
 check_user_id = _checker("user_id", UserId)
 check_turn_id = _checker("turn_id", TurnId)
+
+GUEST = "guest-"
+"""How the user ids of guests begin, and where guests are let in no others."""
+
+
+def is_guest(user: str) -> bool:
+    """Is it a guest's, where guests are let in?"""
+    return user.startswith(GUEST)

@@ -36,7 +36,14 @@ LAYERS = (
     ("gateway.log", "gateway.briefing", "gateway.opening", "gateway.errands", "gateway.limits"),
     ("gateway.text", "gateway.runtime", "gateway.auth", "gateway.watchdog", "gateway.knock"),
     # What plugs in
-    ("gateway.stores.memory", "gateway.stores.sqlite", "gateway.agents.*", "gateway.door", "gateway.adk_log"),
+    (
+        "gateway.stores.memory",
+        "gateway.stores.sqlite",
+        "gateway.agents.*",
+        "gateway.door",
+        "gateway.guests",
+        "gateway.adk_log",
+    ),
     (
         "gateway.stores.memory_catalog",
         "gateway.stores.sqlite_find",

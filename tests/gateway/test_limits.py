@@ -86,6 +86,25 @@ def test_a_service_for_everyone_and_users_nobody_knows_do_not_count() -> None:
         unknown.closed(ANN)
 
 
+def test_a_guest_has_limits_of_its_own_where_guests_are_let_in() -> None:
+    guest = Identity("guest-1")
+    limits = {"max_guest_connections": 1, "max_guest_messages_per_minute": 1}
+    for guests, code in ((True, "too_many_connections"), (False, None)):
+        u = usage(guests=guests, **limits)
+        u.opened(guest)
+        u.message("guest-1")
+        u.opened(ANN)
+        u.opened(ANN)
+        if code is None:
+            u.opened(guest)
+            u.message("guest-1")
+        else:
+            assert refusal(u.opened, guest).code == refusal(u.check, guest).code == code
+            assert "one guest" in refusal(u.message, "guest-1").content
+        u.closed(guest)
+        u.opened(guest)
+
+
 def test_an_address_has_so_much_open_and_no_more() -> None:
     u = usage(max_connections_per_address=2)
     for caller in ("a", "a", "b", None, None, None):
