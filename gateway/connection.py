@@ -141,6 +141,7 @@ class Connection:
                 agent_id=self.agent,
                 token_expires_at=self.identity.expires_at,
                 ref=ref,
+                max_message_chars=settings.max_content_chars,
             )
         )
 

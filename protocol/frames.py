@@ -129,6 +129,7 @@ class Connected(Struct, tag_field="type", tag="connected", frozen=True, omit_def
     agent_id: str | None = None
     token_expires_at: float | None = None
     ref: str | None = None
+    max_message_chars: int | None = None
 
 
 class Ok(Struct, tag_field="type", tag="ok", frozen=True, omit_defaults=True):

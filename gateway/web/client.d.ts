@@ -321,6 +321,7 @@ export interface ConnectedFrame {
   agent_id?: string;
   token_expires_at?: number;
   ref?: string;
+  max_message_chars?: number;
 }
 
 /** Stop following. Never cancels a turn. */

@@ -1,5 +1,6 @@
 // The page at `/`: the chat widget with the agents of this gateway, and what goes over its wire.
 
+import { plural } from "./widget/words.js";
 import { Wire } from "./wire.js";
 import "./widget.js";
 
@@ -10,6 +11,7 @@ const AGENTS = 3; // as many conversations to begin with
 const byId = (id) => document.getElementById(id);
 
 const told = { connecting: "Connecting", waiting: "Waiting to reconnect", closed: "Not connected" };
+const conversations = plural("en", { one: "# conversation", other: "# conversations" });
 const ways = { websocket: "One WebSocket", http: "Event stream over HTTP" };
 
 /** What one chose to see, kept in this browser. */
@@ -84,7 +86,7 @@ function widget(names) {
 function showLine({ status, transport }, count) {
   document.querySelector(".lamp").dataset.state = status;
   byId("told").textContent =
-    status === "connected" ? `${ways[transport]}, ${count} conversations` : told[status];
+    status === "connected" ? `${ways[transport]}, ${conversations(count)}` : told[status];
 }
 
 /** A button that is pressed or not, and stays so over a reload. */

@@ -17,10 +17,11 @@ import { Panel } from "./widget/panel.js";
 import { OwnIds, entries } from "./widget/sessions.js";
 import { Tabs } from "./widget/tabs.js";
 import { Unshown } from "./widget/unshown.js";
-import { WORDS } from "./widget/words.js";
+import { worded } from "./widget/words.js";
 
 const HERE = new URL(".", import.meta.url);
 const STYLE = new URL("widget/widget.css", HERE).href;
+const LONGEST_MESSAGE = 65_536; // characters, unless the gateway names another number
 const COLUMN = 240; // pixels that a conversation needs to stand beside others
 
 export class TrunklineChat extends HTMLElement {
@@ -36,7 +37,7 @@ export class TrunklineChat extends HTMLElement {
     "layout",
   ];
 
-  #words = WORDS;
+  #words = worded();
   #token = null;
   #line = null;
   #bar;
@@ -54,6 +55,18 @@ export class TrunklineChat extends HTMLElement {
   constructor() {
     super();
     this.attachShadow({ mode: "open" });
+    this.#upgrade();
+  }
+
+  /** What was set before this script came is the page's own, in the place of what is meant. */
+  #upgrade() {
+    const properties = Object.getOwnPropertyDescriptors(TrunklineChat.prototype);
+    for (const [name, { set }] of Object.entries(properties)) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete this[name];
+      set?.call(this, value);
+    }
   }
 
   /** What gets a token: an async function, asked again when one is over. Overrides the attribute. */
@@ -66,10 +79,14 @@ export class TrunklineChat extends HTMLElement {
     return this.#token ?? this.getAttribute("token");
   }
 
-  /** What the widget says by itself, merged over what it would say. See widget/words.js. */
+  /** What the widget says by itself; what is set takes the place of some of it. See widget/words.js. */
   set words(words) {
-    this.#words = { ...WORDS, ...words };
+    this.#words = worded(words);
     this.#rebuild();
+  }
+
+  get words() {
+    return this.#words;
   }
 
   /** The client library's gateway, and the session that is shown. Null while the widget is not on a page. */
@@ -212,9 +229,10 @@ export class TrunklineChat extends HTMLElement {
       agent: this.#label(place),
       words: this.#words,
       onBusy: this.getAttribute("on-busy") ?? undefined,
+      limit: () => this.gateway?.state.connected?.max_message_chars ?? LONGEST_MESSAGE,
       own: !id,
     });
-    panel.draft = this.#drafts.get(session.id) ?? "";
+    if (this.#drafts.get(session.id)) panel.draft = this.#drafts.get(session.id);
     panel.addEventListener("state", () => this.#tell(panel));
     panel.addEventListener("restart", () => this.#restart(this.#panels.indexOf(panel)));
     return panel;
@@ -229,7 +247,7 @@ export class TrunklineChat extends HTMLElement {
 
   #label(place) {
     const { agent, id, label } = this.#entries[place];
-    return label || agent || id || this.getAttribute("heading") || "the agent";
+    return label || agent || id || this.getAttribute("heading") || this.#words.agent;
   }
 
   #arrange() {

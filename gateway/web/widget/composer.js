@@ -1,10 +1,12 @@
 // Where one writes: sends, stops, edits; says when one is typing.
 
-import { action, el } from "./dom.js";
+import { codePoints } from "../client/transcript.js";
+import { action, el, put } from "./dom.js";
 
 const QUIET_MS = 4_000; // without a key: no longer typing
 
 export class Composer {
+  #words;
   #does;
   #editing = null;
   #kept = "";
@@ -13,16 +15,17 @@ export class Composer {
   #sendButton;
   #stopButton;
   #banner;
+  #tooLong = el("p", { class: "editing", part: "too-long", role: "status", hidden: true });
 
-  /** `does`: `{ send(text, replaces), stop(), typing(on), editLast() }`. */
+  /** `does`: `{ send(text, replaces), stop(), typing(on), draft(text), editLast(), limit() }`. */
   constructor(agent, words, does) {
-    this.#does = does;
+    [this.#words, this.#does] = [words, does];
     const label = words.message(agent);
     this.field = el("textarea", {
       part: "input",
       rows: "1",
-      maxlength: "65536",
       enterkeyhint: "send",
+      autocomplete: "off",
       dir: "auto",
       placeholder: label,
       "aria-label": label,
@@ -30,8 +33,7 @@ export class Composer {
       onkeydown: (event) => this.#key(event),
       onblur: () => this.#hush(),
     });
-    this.#sendButton = action("send", words.send, undefined, "send");
-    this.#sendButton.type = "submit";
+    this.#sendButton = action("send", words.send, () => this.#send());
     this.#stopButton = action("stop", words.stop, () => does.stop(), "stop");
     this.#banner = el(
       "p",
@@ -40,12 +42,8 @@ export class Composer {
       action("close", words.discard, () => this.#leave(), "discard"),
     );
     const row = el("div", { class: "row" }, this.field, this.#stopButton, this.#sendButton);
-    this.node = el(
-      "form",
-      { class: "composer", part: "composer", autocomplete: "off", onsubmit: (event) => this.#submit(event) },
-      this.#banner,
-      row,
-    );
+    // No form: in a frame that may not submit any, nothing could be sent.
+    this.node = el("div", { class: "composer", part: "composer" }, this.#banner, this.#tooLong, row);
     this.#show();
   }
 
@@ -61,7 +59,8 @@ export class Composer {
   }
 
   set draft(text) {
-    this.field.value = text;
+    if (this.#editing) this.#kept = text;
+    else if (this.field.value !== text) this.field.value = text;
     this.#fit();
     this.#show();
   }
@@ -89,21 +88,29 @@ export class Composer {
     this.field.focus();
   }
 
-  #submit(event) {
-    event.preventDefault();
+  #send() {
     const text = this.field.value;
-    if (!text.trim()) return;
+    if (!text.trim() || this.#excess > 0) return;
     const replaces = this.#editing?.turnId;
     this.#hush();
     this.#leave();
+    this.#does.draft(this.field.value);
     this.#does.send(text, replaces);
   }
 
+  /** How many characters it has too many. */
+  get #excess() {
+    const { length } = this.field.value; // there are no more characters than that
+    const limit = this.#does.limit();
+    return length > limit ? codePoints(this.field.value) - limit : 0;
+  }
+
   #key(event) {
-    if (event.isComposing) return;
+    // Safari ends a conversion before it tells of the key that confirmed it; 229 says that it was meant for that.
+    if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
-      this.node.requestSubmit();
+      this.#send();
     } else if (event.key === "Escape") {
       if (this.#editing) this.#leave();
       else if (this.#running) this.#does.stop();
@@ -116,6 +123,7 @@ export class Composer {
   #changed() {
     this.#fit();
     this.#show();
+    if (!this.#editing) this.#does.draft(this.field.value);
     if (!this.#typing) this.#does.typing(true);
     clearTimeout(this.#typing);
     this.#typing = setTimeout(() => this.#hush(), QUIET_MS);
@@ -136,9 +144,13 @@ export class Composer {
 
   #show() {
     const empty = !this.field.value.trim();
+    const excess = this.#excess;
+    this.#tooLong.hidden = excess <= 0;
+    if (excess > 0) put(this.#tooLong, this.#words.tooLong(excess, this.#does.limit()));
+    this.field.setAttribute("aria-invalid", String(excess > 0));
     this.#banner.hidden = !this.#editing;
     this.#stopButton.hidden = !this.#running;
     this.#sendButton.hidden = this.#running && empty;
-    this.#sendButton.toggleAttribute("disabled", empty);
+    this.#sendButton.toggleAttribute("disabled", empty || excess > 0);
   }
 }

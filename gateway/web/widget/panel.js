@@ -32,7 +32,7 @@ export class Panel extends EventTarget {
   #tick = 0;
   #until = new AbortController();
 
-  /** `options`: `{ agent, onBusy, words, own }`; `own`: it can be begun anew at any time. */
+  /** `options`: `{ agent, onBusy, words, limit(), own }`; `own`: it can be begun anew at any time. */
   constructor(session, options) {
     super();
     const { words, agent } = options;
@@ -49,6 +49,8 @@ export class Panel extends EventTarget {
       send: (text, replaces) => this.#send(text, { replaces }),
       stop: () => session.cancel(),
       typing: (on) => session.typing(on),
+      draft: (text) => (session.draft = text),
+      limit: options.limit,
       editLast: () => this.#editLast(),
     });
     this.#jump = el("button", {
@@ -69,6 +71,7 @@ export class Panel extends EventTarget {
       this.#speech.node,
     );
     put(this.#name, agent);
+    this.#composer.draft = session.draft;
     this.#listen();
     session.messages.forEach((message) => this.#heard.add(message));
     this.#list.touch();
@@ -92,7 +95,7 @@ export class Panel extends EventTarget {
   }
 
   set draft(text) {
-    this.#composer.draft = text;
+    this.#session.draft = this.#composer.draft = text;
   }
 
   get running() {
@@ -158,6 +161,7 @@ export class Panel extends EventTarget {
     const { signal } = this.#until;
     const on = (target, name, what) => target.addEventListener(name, what, { signal });
     on(this.#session, "change", ({ detail }) => this.#changed(detail?.message ?? null));
+    on(this.#session, "restored", () => (this.#composer.draft = this.#session.draft));
     for (const name of ["expiring", "renewed", "ended"]) on(this.#session, name, () => this.#show());
     on(this.#list, "seen", () => this.#see());
     on(this.#list, "top", () => this.#earlier());
