@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from protocol.errors import Refused
-from protocol.ids import check_user_id
+from protocol.ids import DEFAULT_USER, check_user_id
 
 from .interfaces import Authenticator, Caller, Key
 
-__all__ = ["DEFAULT_USER", "Identity", "authenticate", "credentials", "identify", "renew", "require_service"]
-
-DEFAULT_USER = "user"
+__all__ = ["Identity", "authenticate", "credentials", "identify", "renew", "require_service"]
 
 
 class Identity(NamedTuple):

@@ -550,7 +550,8 @@ class Caller(Struct, frozen=True):
     """Who is at the other end."""
 
     user: str | None = None
-    """The user its credentials fix; None: it has none of its own, and may name one."""
+    """The user its credentials fix; None: it has none of its own, and may name one. It shares sessions with
+    callers who name nobody if it is `protocol.ids.DEFAULT_USER`."""
     expires_at: float | None = None
     """When its token ends, Unix seconds."""
     service: bool = False

@@ -73,7 +73,10 @@ _JWT_PUBLIC_KEY = "The public key or certificate of who signs user tokens: PEM, 
 _JWKS_URL = "Where who signs user tokens publishes the keys."
 _JWT_AUDIENCE = "The audience that user tokens must name; without it, any or none."
 _JWT_ISSUER = "The issuer that user tokens must name; without it, any or none."
-_API_KEYS = "A key as NAME=KEY of a service that may act for any user; several are separated by spaces."
+_API_KEYS = (
+    "A key as NAME=KEY of a service that may act for any user, at least 16 characters long; "
+    "several are separated by spaces."
+)
 _AUTHENTICATOR = "An own authenticator as MODULE:ATTRIBUTE, instead of these keys and tokens."
 _GUESTS = "Let visitors without an account in, each as a user of their own, with a token from POST /guest."
 _ANONYMOUS = "Let everybody in who can reach the address, where nothing says who may."

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.interfaces import AgentError
 from gateway.jwks import FRESH, PAUSE, Jwks
@@ -118,6 +121,52 @@ async def test_an_unknown_key_id_asks_again_but_seldom() -> None:
         assert await reader.user(BY_EC) == "ann"
         for number in range(20):
             assert await reader.refusal(token("rsa", "RS256", f"made up {number}")) == "unauthenticated"
+        assert keys.asked == 2
+
+
+async def test_a_key_that_was_replaced_under_its_id_counts_as_soon_as_it_may_be_asked_for() -> None:
+    async with issuer(jwk("rsa", kid="main")) as keys, reading(keys.url) as reader:
+        before, after = token("rsa", "RS256", "main"), token("rsa next", "RS256", "main")
+        assert await reader.user(before) == "ann"
+        keys.body = key_set(jwk("rsa next", kid="main"))
+        assert await reader.refusal(after) == "unauthenticated"
+        assert keys.asked == 1  # just now it was another one
+        reader.time += PAUSE
+        assert await reader.user(after) == "ann"
+        assert keys.asked == 2
+        assert await reader.refusal(before) == "unauthenticated"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["main", "other", None]), st.floats(0.0, 8.0)), max_size=12))
+def test_whoever_shows_bad_signatures_makes_nobody_ask_more_often(
+    came: list[tuple[str | None, float]],
+) -> None:
+    async def story() -> None:
+        async with issuer(jwk("rsa", kid="main")) as keys, reading(keys.url) as reader:
+            asked_at: list[float] = []
+            for kid, seconds in (("main", 0.0), *came):
+                before = keys.asked
+                assert await reader.refusal(token("rsa next", "RS256", kid)) == "unauthenticated"
+                asked_at += [reader.time] * (keys.asked - before)
+                reader.time += seconds
+            assert all(later - earlier >= PAUSE for earlier, later in pairwise(asked_at))
+
+    asyncio.run(story())
+
+
+async def test_who_asks_and_goes_makes_nobody_ask_more_often_where_keys_are_known() -> None:
+    async with issuer(RSA) as keys, reading(keys.url) as reader:
+        await reader.user(BY_RSA)
+        reader.time += PAUSE
+        keys.held.clear()
+        keys.came.clear()
+        async with asyncio.TaskGroup() as group:
+            goes = group.create_task(reader.user(token("rsa next", "RS256", "r")))
+            await keys.came.wait()
+            goes.cancel()
+        keys.held.set()
+        assert await reader.refusal(token("rsa next", "RS256", "r")) == "unauthenticated"
         assert keys.asked == 2
 
 
