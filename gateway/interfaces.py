@@ -199,6 +199,7 @@ NOTHING: dict[str, Any] = {}
 Scopes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """State by the name of what shares it, to be merged into what is kept."""
 NO_SCOPES: Scopes = {}
+NO_MOVES: Mapping[str, str] = {}
 
 
 class Info(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -522,14 +523,38 @@ class Store(Protocol):
         another process has renewed would expire all the same."""
         ...
 
+    async def move(
+        self, key: Key, head: Head, to: Key, now: float, scopes: Mapping[str, str] = NO_MOVES
+    ) -> Head:
+        """Give a session to another user: log, text, label, state and life are found under
+        `to` from now on. All of it or nothing, and directly after `head` or not at all, like an append: or
+        what another process has written would be told to nobody. Raises `NoSession`, `Stale` for any other
+        head, and `SessionExists` if there is one under `to`.
+
+        It has a new epoch. As after `delete` a tombstone stays at `key` (closed, `now`); one at `to` goes. If
+        it was active it is so for its new user, unless that one has an active session with the agent already.
+        Each of `scopes` is a name of shared state and one that takes it over: keys that are there already
+        stay as they are, and nothing is left under the first name.
+        """
+        ...
+
+    async def adopt(self, guest: str, user: str, until: float) -> str:
+        """Note that this guest has become that user, and answer which user it has become: whoever was noted
+        first stays, however many are noted at the same time. It may be forgotten after `until`."""
+        ...
+
+    async def adopter(self, guest: str) -> str | None:
+        """Which user that guest has become; None: it is still a guest."""
+        ...
+
     async def due(self, now: float, node: str) -> list[Due]:
         """Sessions to look after: with a turn whose process is gone, with a turn that waits and none that
         runs, and those whose life demands something by now. Never a scan."""
         ...
 
     async def trim(self, now: float) -> int:
-        """Let go of records older than what is kept, and of old tombstones; answers how many went. Only whole
-        turns that are over go, oldest first."""
+        """Let go of records older than what is kept, of old tombstones and adoptions; answers how many records
+        went. Only whole turns that are over go, oldest first."""
         ...
 
     def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, islice
 from secrets import token_hex
 from typing import Any, Literal
 
 from gateway.interfaces import (
+    NO_MOVES,
     NO_SCOPES,
     Census,
     Direction,
@@ -79,6 +80,8 @@ class MemoryStore:
         self._graveyard = Graveyard()
         self._calendar = Calendar()
         self._commons = Commons()
+        self._adopted: dict[str, tuple[str, float]] = {}
+        """Which user a guest has become, and until when that is to be known."""
         self._watchers: dict[Key, tuple[Callable[[Head | None], None], ...]] = {}
 
     @asynccontextmanager
@@ -117,11 +120,8 @@ class MemoryStore:
         if most is not None and self._catalog.count(key.user) >= most:
             raise TooManySessions
         bodies = [encode_record(record) for record in records]
-        log = Log(f"{self._generation}x{next(self._incarnations)}", info)
-        self._graveyard.clear(key)
-        self._logs[key] = log
-        self._catalog.add(log)
-        self._calendar.add(log)
+        log = Log(self._new_epoch(), info)
+        self._take_in(log)
         self._commons.merge(scopes)
         if activate:
             self._active[key[:2]] = key
@@ -174,18 +174,45 @@ class MemoryStore:
         log = self._log(key)
         if head is not None and log.head != head:
             raise Stale
-        self._catalog.remove(log)
-        self._calendar.remove(log)
-        del self._logs[key]
-        self._busy.pop(key, None)
-        if self._active.get(key[:2]) == key:
-            del self._active[key[:2]]
+        self._let_go(log)
         self._graveyard.bury(key, status, now)
         self._changed(key)
+
+    async def move(
+        self, key: Key, head: Head, to: Key, now: float, scopes: Mapping[str, str] = NO_MOVES
+    ) -> Head:
+        """See `Store.move`."""
+        log = self._log(key)
+        if log.head != head:
+            raise Stale
+        if to in self._logs:
+            raise SessionExists
+        was_active = self._active.get(key[:2]) == key
+        self._let_go(log)
+        log.key, log.epoch = to, self._new_epoch()
+        self._take_in(log)
+        if was_active:
+            self._active.setdefault(to[:2], to)
+        self._graveyard.bury(key, "closed", now)
+        for name, taker in scopes.items():
+            self._commons.hand_over(name, taker)
+        self._changed(key)
+        self._changed(to)
+        return log.head
+
+    async def adopt(self, guest: str, user: str, until: float) -> str:
+        """See `Store.adopt`."""
+        return self._adopted.setdefault(guest, (user, until))[0]
+
+    async def adopter(self, guest: str) -> str | None:
+        """See `Store.adopter`."""
+        return self._adopted[guest][0] if guest in self._adopted else None
 
     async def trim(self, now: float) -> int:
         """See `Store.trim`."""
         self._graveyard.clear_old(now - DAY)
+        for guest in [guest for guest, (_, until) in self._adopted.items() if until <= now]:
+            del self._adopted[guest]
         if self._keep_days is None and self._keep_records is None:
             return 0
         young = None if self._keep_days is None else now - self._keep_days * DAY
@@ -315,6 +342,28 @@ class MemoryStore:
         if (log := self._logs.get(key)) is None:
             raise NoSession(*(self._graveyard.tombstone(key) or ()))
         return log
+
+    def _new_epoch(self) -> str:
+        return f"{self._generation}x{next(self._incarnations)}"
+
+    def _take_in(self, log: Log) -> None:
+        """From now on it is found under its key."""
+        self._graveyard.clear(log.key)
+        self._logs[log.key] = log
+        self._catalog.add(log)
+        self._calendar.add(log)
+        if log.busy:
+            self._busy[log.key] = log
+
+    def _let_go(self, log: Log) -> None:
+        """From now on it is not."""
+        key = log.key
+        self._catalog.remove(log)
+        self._calendar.remove(log)
+        del self._logs[key]
+        self._busy.pop(key, None)
+        if self._active.get(key[:2]) == key:
+            del self._active[key[:2]]
 
     def _extend(self, log: Log, tag: str, records: Sequence[Record], bodies: list[bytes]) -> None:
         log.extend(tag, records, bodies)

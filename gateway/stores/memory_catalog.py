@@ -106,6 +106,12 @@ class Commons:
         for name, delta in scopes.items():
             self._states[name] = json.encode({**self.get(name), **delta})
 
+    def hand_over(self, name: str, taker: str) -> None:
+        """What is kept under that name goes to the other, whose own keys stay as they are."""
+        state = self._states.pop(name, None)
+        if state is not None:
+            self._states[taker] = json.encode({**json.decode(state), **self.get(taker)})
+
 
 class Graveyard:
     """The tombstones: how and when (Unix seconds) sessions ended."""

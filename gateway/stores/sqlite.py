@@ -7,7 +7,7 @@ share one commit. The parts: `sqlite_file` (lock, format, generation), `sqlite_t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from os import PathLike
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.interfaces import (
+    NO_MOVES,
     NO_SCOPES,
     Census,
     Direction,
@@ -137,6 +138,20 @@ class SqliteStore:
     ) -> None:
         """See `Store.delete`."""
         await self._worker.do(sqlite_write.delete, key, now, status, head)
+
+    async def move(
+        self, key: Key, head: Head, to: Key, now: float, scopes: Mapping[str, str] = NO_MOVES
+    ) -> Head:
+        """See `Store.move`."""
+        return await self._worker.do(sqlite_write.move, key, head, to, now, dict(scopes))
+
+    async def adopt(self, guest: str, user: str, until: float) -> str:
+        """See `Store.adopt`."""
+        return await self._worker.do(sqlite_write.adopt, guest, user, until)
+
+    async def adopter(self, guest: str) -> str | None:
+        """See `Store.adopter`."""
+        return await self._worker.do(sqlite_find.adopter, guest)
 
     async def trim(self, now: float) -> int:
         """See `Store.trim`. In small steps: appends go on in between."""

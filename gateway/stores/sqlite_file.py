@@ -79,6 +79,11 @@ MIGRATIONS: Sequence[str] = (
 
     CREATE TABLE scope (name TEXT PRIMARY KEY, state BLOB) WITHOUT ROWID;
     """,
+    # Guests that have become users.
+    """
+    CREATE TABLE adopted (guest TEXT PRIMARY KEY, user TEXT, until REAL) WITHOUT ROWID;
+    CREATE INDEX adopted_until ON adopted (until);
+    """,
 )
 """What makes a file of version N out of one of version N - 1, from 1 on. Only ever added to."""
 

@@ -12,7 +12,18 @@ from gateway.interfaces import Census, Due, Key, Place, Summary
 from gateway.stores.sqlite_file import Database
 from gateway.stores.sqlite_rows import INFO, summary
 
-__all__ = ["active", "by_label", "by_update", "census", "due", "find", "scope", "sessions", "shares"]
+__all__ = [
+    "active",
+    "adopter",
+    "by_label",
+    "by_update",
+    "census",
+    "due",
+    "find",
+    "scope",
+    "sessions",
+    "shares",
+]
 
 FIRST = Place(math.inf, "", "", "")
 """Before the place of every session, as they are listed."""
@@ -56,6 +67,12 @@ def by_update(database: Database, agent: str, user: str, limit: int, after: Plac
         (agent, user, *since, limit),
     )
     return [summary(row) for row in rows]
+
+
+def adopter(database: Database, guest: str) -> str | None:
+    """See `Store.adopter`."""
+    row = database.connection.execute("SELECT user FROM adopted WHERE guest = ?", (guest,)).fetchone()
+    return None if row is None else row[0]
 
 
 def scope(database: Database, name: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ SESSIONS_AT_A_TIME = 200
 
 
 def trim_old(database: Database, now: float) -> None:
-    """Let go of tombstones that nobody needs any more."""
+    """Let go of tombstones and adoptions that nobody needs any more."""
     database.connection.execute("DELETE FROM tombstone WHERE ended_at <= ?", (now - DAY,))
+    database.connection.execute("DELETE FROM adopted WHERE until <= ?", (now,))
 
 
 def trim(

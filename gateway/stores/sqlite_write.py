@@ -5,7 +5,7 @@ What can be refused is refused before the first row is written; the rows then fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Literal, NamedTuple
 
@@ -33,10 +33,12 @@ from protocol.records import Failed, Message, Record, Response, Started, Termina
 __all__ = [
     "Written",
     "activate",
+    "adopt",
     "append",
     "create",
     "delete",
     "label",
+    "move",
     "save_text",
     "written",
 ]
@@ -153,6 +155,50 @@ def delete(
     execute("DELETE FROM active WHERE agent = ? AND user = ? AND session = ?", (key.agent, key.user, log.id))
     execute("DELETE FROM session WHERE id = ?", (log.id,))
     execute("INSERT INTO tombstone VALUES (?, ?, ?, ?, ?)", (*key, status, now))
+
+
+def move(database: Database, key: Key, head: Head, to: Key, now: float, scopes: Mapping[str, str]) -> Head:
+    """See `Store.move`. The rows of its log stay where they are."""
+    execute, log = database.connection.execute, log_of(database, key)
+    if log.head != head:
+        raise Stale
+    if execute("SELECT 1 FROM session WHERE agent = ? AND user = ? AND session_id = ?", to).fetchone():
+        raise SessionExists
+    incarnation = token_hex(4)
+    execute(
+        "UPDATE session SET agent = ?, user = ?, session_id = ?, incarnation = ? WHERE id = ?",
+        (*to, incarnation, log.id),
+    )
+    was_active = execute(
+        "DELETE FROM active WHERE agent = ? AND user = ? AND session = ?", (key.agent, key.user, log.id)
+    )
+    if was_active.rowcount:
+        execute("INSERT OR IGNORE INTO active VALUES (?, ?, ?)", (to.agent, to.user, log.id))
+    execute("DELETE FROM tombstone WHERE agent = ? AND user = ? AND session_id = ?", to)
+    execute("INSERT INTO tombstone VALUES (?, ?, ?, 'closed', ?)", (*key, now))
+    for name, taker in scopes.items():
+        _hand_over(database, name, taker)
+    return Head(database.generation + incarnation, log.seq, log.tag)
+
+
+def _hand_over(database: Database, name: str, taker: str) -> None:
+    """What is kept under that name goes to the other, whose own keys stay as they are."""
+    execute = database.connection.execute
+    row = execute("SELECT state FROM scope WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return
+    own = execute("SELECT state FROM scope WHERE name = ?", (taker,)).fetchone()
+    execute("DELETE FROM scope WHERE name = ?", (name,))
+    state = {**json.decode(row[0]), **json.decode(own[0] if own else b"{}")}
+    execute("INSERT OR REPLACE INTO scope VALUES (?, ?)", (taker, json.encode(state)))
+
+
+def adopt(database: Database, guest: str, user: str, until: float) -> str:
+    """See `Store.adopt`."""
+    execute = database.connection.execute
+    execute("INSERT OR IGNORE INTO adopted VALUES (?, ?, ?)", (guest, user, until))
+    [(adopter,)] = execute("SELECT user FROM adopted WHERE guest = ?", (guest,))
+    return str(adopter)
 
 
 # ── Their logs ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -57,6 +57,7 @@ NODE = "node-1"
 NOW = 1_000_000.0
 KEY = Key("eliza", "ada", "s1")
 MANY = 1 << 30
+MOVED = KEY._replace(user="bob")
 
 Open = Callable[..., Any]
 
@@ -627,6 +628,7 @@ VERBS: dict[str, Callable[[Store], Any]] = {
     "activate": lambda store: store.activate(KEY),
     "label": lambda store: store.label(KEY, "name", NOW),
     "delete": lambda store: store.delete(KEY, NOW),
+    "move": lambda store: store.move(KEY, Head("e", 0, ""), MOVED, NOW),
 }
 
 
@@ -952,6 +954,140 @@ async def test_a_tombstone_goes_after_a_day(session: Session) -> None:
         await session.store.load(KEY)
     assert none.value.tombstone is None
     await session.create()
+
+
+# ── move ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_moved_session_is_another_users_with_all_that_it_was(store: Store) -> None:
+    life = begin(Terms(30.0, True, 720.0, 5.0), NOW, NOW)
+    info = described(label="trip", state={"n": 1}, metadata={"m": 2}, life=life)
+    head = await store.create(info, "t", [*exchange("t1"), message("t2"), started("t2")])
+    await store.save_text([Segment(KEY, "t2", 0, "half of it")])
+    moved = await store.move(KEY, head, MOVED, NOW + 1)
+    assert (moved.seq, moved.epoch == head.epoch) == (head.seq, False)
+
+    loaded = await store.load(MOVED)
+    assert (loaded.head, loaded.text) == (moved, "half of it")
+    assert loaded.info == replace(info, key=MOVED, updated_at=NOW)
+    assert await Session(store, MOVED).log() == [*exchange("t1"), message("t2"), started("t2")]
+    assert await Session(store, MOVED).said() == [1, 3, 4]
+    assert (await store.turn(MOVED, "t1")) == KnownTurn(
+        "t1", 1, content_hash("content of t1"), "completed", "t1"
+    )
+    assert (await store.summary(MOVED)).messages == 3
+    assert await store.find("s1", "bob") == await store.find("s1", None) == [MOVED]
+    assert [one.info.key for one in await store.sessions(None, None, 10)] == [MOVED]
+    assert [one.info.key for one in await store.by_update("eliza", "bob", 10)] == [MOVED]
+    assert await store.by_label("eliza", "bob", "trip") == MOVED
+    assert await store.due(due_at(life), NODE) == [Due(MOVED, life=True)]
+    with pytest.raises(Duplicate):
+        await store.append(MOVED, moved, "again", [message("t1")])
+    assert await store.append(MOVED, moved, "end", [answer("t2")])
+    assert await store.text(MOVED) == (None, "")
+
+
+async def test_where_a_moved_session_was_there_is_what_a_deleted_one_leaves(running: Session) -> None:
+    store = running.store
+    await store.label(KEY, "name", NOW)
+    await store.move(KEY, running.head, MOVED, NOW + 1)
+    for name, verb in VERBS.items():
+        with pytest.raises(NoSession) as none:
+            await verb(store)
+        assert (none.value.tombstone, none.value.ended_at) == ("closed", NOW + 1), name
+    assert await store.save_text([Segment(KEY, "t1", 0, "x")]) == [(None, False)]
+    assert await store.sessions(None, "ada", 10) == await store.by_update("eliza", "ada", 10) == []
+    assert await store.find("s1", "ada") == [KEY]
+    assert await store.by_label("eliza", "ada", "name") is None
+    again = await running.create(over_tombstone=True)
+    assert await again.log() == []
+    assert (await store.load(MOVED)).head.seq == 2
+
+
+async def test_nothing_is_moved_that_was_decided_on_another_head_or_to_where_a_session_is(
+    running: Session,
+) -> None:
+    store, old = running.store, running.head
+    renewed = await running.append()
+    for head in old, replace(renewed, tag="x"), replace(renewed, epoch="x"):
+        with pytest.raises(Stale):
+            await store.move(KEY, head, MOVED, NOW)
+    there = await Session(store, MOVED).create(message("t9"))
+    with pytest.raises(SessionExists):
+        await store.move(KEY, renewed, MOVED, NOW)
+    assert await there.log() == [message("t9")]
+    assert await running.log() == [message("t1"), started("t1")]
+    await store.delete(MOVED, NOW)
+    moved = await store.move(KEY, renewed, MOVED, NOW)  # over the tombstone
+    assert (await store.load(MOVED)).head == moved
+    with pytest.raises(Stale):
+        await store.append(MOVED, replace(renewed, tag=moved.tag), "x", [])
+
+
+async def test_of_appends_and_a_move_at_the_same_time_whatever_was_acknowledged_is_there(
+    store: Store,
+) -> None:
+    for number in range(20):
+        key, to = (one._replace(session_id=f"s{number}") for one in (KEY, MOVED))
+        session = await Session(store, key).create()
+        appends = [session.store.append(key, session.head, f"a{n}", [Event("k", n, NOW)]) for n in range(3)]
+        moves = [store.move(key, session.head, to, NOW) for _ in range(2)]
+        verbs = [*appends[:2], *moves, *appends[2:]] if number % 2 else [*moves, *appends]
+        done = await asyncio.gather(*verbs, return_exceptions=True)
+        assert sum(isinstance(one, Head) for one in done) == 1
+        assert all(isinstance(one, Head | Stale | NoSession) for one in done)
+        [summary] = [one for one in await store.sessions(None, None, 100) if one.info.key in (key, to)]
+        last = next(one for one in done if isinstance(one, Head))
+        assert (await store.load(summary.info.key)).head == last
+
+
+async def test_an_active_session_is_its_new_users_active_one_unless_that_has_one(store: Store) -> None:
+    one = await Session(store, KEY).create(activate=True)
+    await store.move(KEY, one.head, MOVED, NOW)
+    assert await store.active("eliza", "ada") is None
+    assert await store.active("eliza", "bob") == MOVED
+    two = await Session(store, KEY._replace(session_id="s2")).create(activate=True)
+    three = await Session(store, KEY._replace(session_id="s3")).create()
+    for session in (two, three):
+        await store.move(session.key, session.head, session.key._replace(user="bob"), NOW)
+    assert await store.active("eliza", "bob") == MOVED
+    four = await Session(store, KEY._replace(session_id="s4")).create()
+    await store.move(four.key, four.head, four.key._replace(user="cleo"), NOW)
+    assert await store.active("eliza", "cleo") is None
+
+
+async def test_shared_state_is_taken_over_where_there_is_none(store: Store) -> None:
+    await Session(store, MOVED).create(scopes={"eliza/bob": {"a": 1, "n": None}})
+    session = await Session(store).create(scopes={"eliza/ada": {"a": 2, "n": 3, "b": 4}, "eliza": {"x": 5}})
+    to = KEY._replace(user="bob", session_id="s2")
+    await store.move(KEY, session.head, to, NOW, {"eliza/ada": "eliza/bob", "none": "eliza/bob"})
+    assert await store.scope("eliza/bob") == {"a": 1, "n": None, "b": 4}
+    assert await store.scope("eliza/ada") == {}
+    assert await store.scope("eliza") == {"x": 5}
+    head = (await store.load(to)).head
+    await store.move(to, head, KEY._replace(user="cleo"), NOW, {"eliza/bob": "eliza/cleo"})
+    assert await store.scope("eliza/cleo") == {"a": 1, "n": None, "b": 4}
+
+
+# ── guests ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_guest_becomes_one_user_whoever_asks_first(store: Store) -> None:
+    assert await store.adopter("guest-1") is None
+    users = [f"user{n}" for n in range(20)]
+    adopters = await asyncio.gather(*(store.adopt("guest-1", user, NOW + n) for n, user in enumerate(users)))
+    assert {*adopters} == {adopters[0]}
+    assert adopters[0] in users
+    assert await store.adopter("guest-1") == adopters[0]
+    assert await store.adopter("guest-2") is None
+
+
+async def test_that_is_forgotten_when_its_token_would_be_over(store: Store) -> None:
+    await store.adopt("guest-1", "ann", NOW + 60)
+    await store.trim(NOW + 59)
+    assert await store.adopter("guest-1") == "ann"
+    await store.trim(NOW + 60)
+    assert await store.adopter("guest-1") is None
 
 
 # ── due ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -581,7 +581,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
 
 async def test_a_newer_format_is_refused(path: Path) -> None:
     opened(path, NEXT).close()
-    with pytest.raises(StoreUnusable, match=r"newer gateway \(format 3; this one knows 2\)"):
+    with pytest.raises(StoreUnusable, match=r"newer gateway \(format 4; this one knows 3\)"):
         await SqliteStore(path).open("n", NOW).__aenter__()
     opened(path, NEXT).close()
 

@@ -77,12 +77,18 @@ class Name(NamedTuple):
     label: str | None
 
 
+class Move(NamedTuple):
+    key: Key
+    to: Key
+    head: Literal["current", "old"]
+
+
 class Trim(NamedTuple):
     days: float
 
 
 MOVES = ["message", "replacing", "start", "answer", "fail", "drop", "tool", "cancel", "event"]
-Step = Append | Save | Create | Delete | Name | Trim
+Step = Append | Save | Create | Delete | Move | Name | Trim
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(
         Append,
@@ -98,6 +104,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Save, Session, st.none() | Turn, Small, st.text("ab\x00é😀", max_size=8)),
     st.builds(Create, Session, st.booleans(), st.booleans(), Seconds, Shared),
     st.builds(Delete, st.sampled_from(KEYS[:1]), st.sampled_from(["any", "current", "old"])),
+    st.builds(Move, Session, Session, st.sampled_from(["current", "current", "old"])),
     st.builds(Name, Session, st.none() | st.just("name")),
     st.builds(Trim, st.sampled_from([0.0, 0.5, 1.5, 3.0])),
 )
@@ -212,6 +219,13 @@ class Pair:
                 heads = self.known[key].heads
                 head = {"any": None, "current": heads[-1], "old": heads[0]}[which]
                 await self.both("delete", key, self.now, "closed", head)
+            case Move(key, to, which):
+                heads = self.known[key].heads
+                scopes = {f"{key.agent}/{key.user}": f"{to.agent}/{to.user}"}
+                moved = await self.both("move", key, heads[0 if which == "old" else -1], to, self.now, scopes)
+                if isinstance(moved, Head):
+                    self.known[to], self.known[key] = self.known[key], Known()
+                    self.known[to].heads = [moved]
             case Name(key, label):
                 await self.both("label", key, label, self.now)
             case Trim(days):
@@ -260,6 +274,7 @@ class Pair:
             await self.both("by_label", key.agent, key.user, "name")
             await self.both("sessions", key.agent, key.user, 10)
             await self.both("scope", key.agent)
+            await self.both("scope", f"{key.agent}/{key.user}")
             oldest = await self.both("by_update", key.agent, key.user, 1)
             if oldest:
                 info = oldest[0].info
@@ -276,7 +291,7 @@ class Pair:
 
 
 def scoped(key: Key, shared: dict[str, Any] | None) -> dict[str, Any]:
-    return {} if shared is None else {"scopes": {key.agent: shared}}
+    return {} if shared is None else {"scopes": {key.agent: shared, f"{key.agent}/{key.user}": shared}}
 
 
 async def attempt(store: Store, verb: str, arguments: list[Any], options: dict[str, Any]) -> Any:
