@@ -18,7 +18,7 @@ from .interfaces import Key, Unavailable
 from .opening import Open
 from .runtime import Runtime
 
-__all__ = ["Actor", "Ask", "Delete", "Item", "Refresh", "unavailable"]
+__all__ = ["Actor", "Ask", "Delete", "Item", "Move", "Refresh", "unavailable"]
 
 logger = structlog.get_logger("gateway.session")
 
@@ -31,7 +31,13 @@ class Delete(Struct, frozen=True):
     """End the session: every turn, then the log."""
 
 
-Ask = Command | lifetime.Command | Open | Refresh | Delete
+class Move(Struct, frozen=True):
+    """Be another user's session from now on, under that key. `session_busy`, while a turn is not over."""
+
+    to: Key
+
+
+Ask = Command | lifetime.Command | Open | Refresh | Delete | Move
 Answerer = Callable[[Accepted | BaseException], None]
 
 

@@ -184,6 +184,12 @@ class Connection:
             self._announced = ends
             self.put(frames.Token(ends))
 
+    def revoke(self, reason: str) -> None:
+        """Its credentials count no longer: close it, and say so."""
+        if not self._over:
+            self.refuse(Refused("unauthenticated", reason))
+            self._end(4401, reason)
+
     def goaway(self, reason: str, reconnect_after_ms: int) -> None:
         """Tell the client that this line will be closed."""
         self.put(frames.Goaway(reason, reconnect_after_ms))

@@ -17,9 +17,9 @@ from protocol.errors import Refused
 from protocol.history import DAY
 from protocol.ids import GUEST, is_guest
 
-from .interfaces import Authenticator, Caller
+from .interfaces import Authenticator, Caller, Store, Unavailable
 from .keys import FixedKeys, secret_key
-from .tokens import Tokens, mint
+from .tokens import LEEWAY, Tokens, mint
 
 __all__ = ["Admitted", "Guests", "kept_secret"]
 
@@ -37,20 +37,29 @@ class Guests:
     """Gives tokens to guests, and lets in who shows one, as `interfaces.Authenticator` says. Whoever shows
     something else is for `others` to know; without these, guests are all there are.
 
-    `secret` signs the tokens, `now` is Unix seconds, `days` is how long a token holds. Raises `BadKey`.
+    `secret` signs the tokens, `store` knows which guests have become users, `now` is Unix seconds, `days` is
+    how long a token holds. Raises `BadKey`.
     """
 
     def __init__(
-        self, secret: str, now: Callable[[], float], *, days: float, others: Authenticator | None = None
+        self,
+        secret: str,
+        store: Store,
+        now: Callable[[], float],
+        *,
+        days: float,
+        others: Authenticator | None = None,
     ) -> None:
         self._key = secret_key(secret)
         self._tokens = Tokens([FixedKeys([self._key])], now)
+        self._store = store
         self._now = now
         self._days = days
         self._others = others
 
     async def __call__(self, token: str | None, headers: Mapping[str, str]) -> Caller:
         if token is not None and (guest := await self._read(token)) is not None:
+            await self._check(guest)
             return guest
         if self._others is None:
             why = "Say who you are" if token is None else "This token is none of this gateway's"
@@ -65,12 +74,23 @@ class Guests:
         `unauthenticated` for what is no guest's token, `token_expired` for one that is over."""
         if token is None:
             user = GUEST + token_hex(12)
-        elif (guest := await self._read(token)) is not None and guest.user is not None:
-            user = guest.user
+        elif (guest := await self._read(token)) is not None:
+            user = await self._check(guest)
         else:
             raise Refused("unauthenticated", "This is no guest's token; without any, you get a new one.")
         expires_at = round(self._now() + self._days * DAY)
         return Admitted(mint(self._key, user, expires_at), user, expires_at)
+
+    async def adoptable(self, token: str) -> tuple[str, float]:
+        """The guest whose token this is, also if it has become a user, and until when (Unix seconds) some
+        token of its may hold. Raises `Refused('bad_request')`."""
+        try:
+            guest = await self._read(token)
+        except Refused:
+            guest = None
+        if guest is None or guest.user is None or guest.expires_at is None:
+            raise Refused("bad_request", "token: expected a guest's that is not over.")
+        return guest.user, max(guest.expires_at, self._now() + self._days * DAY) + LEEWAY
 
     async def check(self) -> str:
         """A sentence on who is let in, for `gateway check`. Raises what the others' check raises."""
@@ -82,6 +102,19 @@ class Guests:
         """Let go of what the others hold."""
         if (aclose := getattr(self._others, "aclose", None)) is not None:
             await aclose()
+
+    async def _check(self, guest: Caller) -> str:
+        """Its user id. Raises `Refused`, if it has become a user, or nobody can tell now."""
+        assert guest.user is not None
+        try:
+            adopter = await self._store.adopter(guest.user)
+        except Unavailable:
+            raise Refused(
+                "overloaded", "Whether this guest may come in cannot be told now; try again."
+            ) from None
+        if adopter is not None:
+            raise Refused("unauthenticated", "This guest has become a user: come with that user's token.")
+        return guest.user
 
     async def _read(self, token: str) -> Caller | None:
         """The guest whose token this is; None if it is none. Raises `Refused('token_expired')`."""

@@ -553,8 +553,8 @@ class Store(Protocol):
         ...
 
     async def trim(self, now: float) -> int:
-        """Let go of records older than what is kept, of old tombstones and adoptions; answers how many records
-        went. Only whole turns that are over go, oldest first."""
+        """Let go of records older than what is kept, and of old tombstones and adoptions; answers how many
+        records went. Only whole turns that are over go, oldest first."""
         ...
 
     def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:

@@ -39,14 +39,14 @@ def load_app(settings: Settings, environ: Mapping[str, str]) -> Gateway:
     """The app that `settings` describe; how long sessions live is in the environment. Raises
     `CannotStart`."""
     door = load_door(settings)
-    guests = load_guests(settings, door) if settings.guests else None
-    if door is None and guests is None:
+    if door is None and not settings.guests:
         _only_loopback(settings)
     try:
         agents = load_agents(settings.agents)
     except BadSpec as error:
         raise CannotStart(say_bad_spec(error)) from error
     store, lifetimes = load_store(settings), tiers(environ, agents)
+    guests = load_guests(settings, store, door) if settings.guests else None
     known = replace(settings, jwt_secret=None, api_keys=())  # nobody but the door need know the secrets
     return gateway_app(known, agents=agents, store=store, authenticator=door, guests=guests, tiers=lifetimes)
 
@@ -75,7 +75,7 @@ def load_door(settings: Settings) -> Authenticator | None:
         raise CannotStart(str(error)) from error
 
 
-def load_guests(settings: Settings, door: Authenticator | None) -> Guests:
+def load_guests(settings: Settings, store: Store, door: Authenticator | None) -> Guests:
     """What lets guests in, beside whom that door knows. Their key is kept beside the store: one in memory
     forgets its guests, too. Raises `CannotStart`."""
     from .guests import Guests, kept_secret
@@ -85,7 +85,7 @@ def load_guests(settings: Settings, door: Authenticator | None) -> Guests:
     path = None if file is None else Path(f"{file}-guest-key")
     try:
         secret = token_hex(32) if path is None else kept_secret(path)
-        return Guests(secret, time, days=settings.guest_days, others=door)
+        return Guests(secret, store, time, days=settings.guest_days, others=door)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise CannotStart(f"The key of guests' tokens cannot be kept in {path}: {reason}.") from error

@@ -21,6 +21,7 @@ from protocol.errors import Refused
 from protocol.history import spaced
 from protocol.lifetime import Configure, Life, Renew, Tend
 from protocol.records import Record, Terminal, ToolCall, ToolResult
+from protocol.scopes import scope_of_user
 from protocol.session import (
     IDLE,
     Accepted,
@@ -41,7 +42,7 @@ from protocol.session import (
 )
 from protocol.view import notice_of_end, notices
 
-from .actor import Actor, Delete, Item, Refresh, unavailable
+from .actor import Actor, Delete, Item, Move, Refresh, unavailable
 from .beside import beside
 from .briefing import brief
 from .interfaces import (
@@ -51,6 +52,7 @@ from .interfaces import (
     Key,
     Loaded,
     NoSession,
+    SessionExists,
     Stale,
     Turn,
     Unavailable,
@@ -161,10 +163,20 @@ class Session(Actor):
         return self._is_over and self.state.running is None
 
     @property
+    def busy(self) -> bool:
+        """A turn runs, waits, or cleans up."""
+        return bool(self.state.running or self.state.waiting) or self._cleans_up
+
+    @property
+    def _cleans_up(self) -> bool:
+        return self.cleaning is not None and not self.cleaning.done
+
+    @property
     def idle(self) -> bool:
         """Nobody works in it, holds it or follows it."""
-        cleaning = self.cleaning is not None and not self.cleaning.done
-        return not (self.working or self.holds or self.log.readers or self.answer is not None or cleaning)
+        return not (
+            self.working or self.holds or self.log.readers or self.answer is not None or self._cleans_up
+        )
 
     # ── Working ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -181,6 +193,8 @@ class Session(Actor):
                 return Accepted()
             case Delete():
                 return await self._close(item)
+            case Move():
+                return await self._move(ask, item)
             case Renew() | Configure() | Tend():
                 return await self._live(ask, item)
             case Send() | Note() if self.overdue:
@@ -503,6 +517,35 @@ class Session(Actor):
             if self.log.text is not None:
                 self.log.text.close()  # its end is decided now: nobody may be shown more than that says
             await self._end(item, "closed")
+        return Accepted()
+
+    async def _move(self, ask: Move, item: Item) -> Accepted:
+        """It is another user's from now on: here it is over, and whoever follows is told so. Raises
+        `Refused`."""
+        key, to = self.key, ask.to
+        scopes = {scope_of_user(key.agent, key.user): scope_of_user(to.agent, to.user)}
+        delay = 0.05
+        while self.awake:
+            if self.busy:
+                raise Refused("session_busy", "A turn of this session is not over yet; try again.")
+            assert self.head is not None
+            try:
+                await self._runtime.store.move(key, self.head, to, self._runtime.now(), scopes)
+            except SessionExists:
+                raise session_exists() from None
+            except Stale:
+                await self._refresh()
+            except NoSession:
+                break  # a try whose outcome was unknown has moved it, or others have ended it
+            except Unavailable:
+                if item.answer is not None:
+                    item.answer(unavailable(key, ask))
+                    item.answer = None
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+            else:
+                break
+        self._gone("closed")
         return Accepted()
 
     async def _end(self, item: Item, status: Literal["closed", "expired"]) -> None:

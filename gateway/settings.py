@@ -228,6 +228,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     typing_timeout: Annotated[float, _seconds("How long a user counts as typing.")] = 10.0
     due_interval: Annotated[float, _seconds("How often to look for turns that nobody runs.")] = 5.0
     trim_interval: Annotated[float, _seconds("How often to let go of records kept no longer.")] = 600.0
+    adopt_timeout: Annotated[
+        float, _seconds("How long a guest that becomes a user waits for its turns.", 0)
+    ] = 20.0
     drain_timeout: Annotated[float, _seconds("How long turns may go on after SIGTERM.", 0)] = 10.0
     reconnect_after: Annotated[float, _seconds("When clients of a stopped gateway may come back.", 0)] = 1.0
 

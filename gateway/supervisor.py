@@ -42,6 +42,11 @@ class Line(Protocol):
     """What the supervisor knows of a connection."""
 
     @property
+    def identity(self) -> Identity:
+        """Who is at the other end."""
+        ...
+
+    @property
     def lagging(self) -> int:
         """How many of its sessions have news that it cannot be sent now."""
         ...
@@ -52,6 +57,10 @@ class Line(Protocol):
 
     def goaway(self, reason: str, reconnect_after_ms: int) -> None:
         """Tell the client that this line will be closed."""
+        ...
+
+    def revoke(self, reason: str) -> None:
+        """Its credentials count no longer: close it, and say so."""
         ...
 
     async def close(self, code: int, reason: str) -> None:
@@ -326,22 +335,21 @@ class Supervisor:
         settings = self.runtime.settings
         for line in [*self.lines.values()]:
             line.goaway("The gateway stops.", round(settings.reconnect_after * 1000))
-        await self._until(lambda: not self._busy, settings.drain_timeout)
+        await self.until(lambda: not self._busy, settings.drain_timeout)
         for session in [*self._busy]:
             if session.answer is not None and not session.answer.over:
                 session.answer.fail("turn_interrupted", "The gateway stopped; send the message again.")
-        await self._until(
-            lambda: not any(s.working for s in self.sessions.values()), settings.cleanup_timeout
-        )
+        await self.until(lambda: not any(s.working for s in self.sessions.values()), settings.cleanup_timeout)
         await self._close_lines()
 
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait for something that can become true only when a session comes to rest."""
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for something that can become true only when a session comes to rest. Is it so in time?"""
         # Not `asyncio.timeout`: before Python 3.11.4 it cancels for good whoever was cancelled once before.
         with anyio.move_on_after(seconds):
             while not condition():
                 self._rested.clear()
                 await self._rested.wait()
+        return condition()
 
     async def _stop(self) -> None:
         """Close the lines, and stop every task that is left."""

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 __all__ = [
+    "Adopt",
+    "Adopted",
+    "AdoptedSession",
     "Agent",
     "Capabilities",
     "Guest",
@@ -106,6 +109,30 @@ class Guest(Struct, frozen=True):
     user_id: str
     expires_at: float
     """When the token ends, Unix seconds."""
+
+
+class Adopt(Struct, frozen=True):
+    """Whose sessions are to become the caller's."""
+
+    token: str
+    """A guest's."""
+
+
+class AdoptedSession(Struct, frozen=True):
+    """A session that was a guest's and is the caller's now."""
+
+    agent: str
+    session_id: str
+    guest_session_id: str
+    """Its id before: another one, if the caller had a session of that id."""
+
+
+class Adopted(Struct, frozen=True):
+    """What became of a guest's sessions."""
+
+    user_id: str
+    sessions: list[AdoptedSession]
+    """Those that were moved now, and not when this was asked before."""
 
 
 # ── The gateway ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,7 +27,7 @@ LAYERS = (
     ("gateway.potpie", "gateway.reply", "gateway.openapi", "gateway.docs"),
     ("gateway.stream", "gateway.described", "gateway.forms", "gateway.client_session", "gateway.console"),
     ("gateway.connection", "gateway.http", "gateway.client_turn", "gateway.search", "gateway.figures"),
-    ("gateway.api",),
+    ("gateway.api", "gateway.adoption"),
     ("gateway.supervisor", "gateway.writer", "gateway.client_line"),
     ("gateway.attachment", "gateway.saver", "gateway.client_feed"),
     # Sessions

@@ -16,6 +16,7 @@ from gateway.interfaces import Authenticator, Caller
 from gateway.keys import BadKey, secret_key
 from gateway.parts import CannotStart, load_app, load_door, load_guests
 from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
 from gateway.tokens import LEEWAY, mint
 from protocol.errors import Refused
 from protocol.history import DAY
@@ -41,7 +42,7 @@ def guests(
     days: float = 30.0,
     secret: str = SECRET,
 ) -> Guests:
-    return Guests(secret, clock or Clock(), days=days, others=others)
+    return Guests(secret, MemoryStore(), clock or Clock(), days=days, others=others)
 
 
 async def refused(door: Authenticator, token: str | None) -> Refused:
@@ -127,11 +128,13 @@ def test_the_key_is_made_once_for_its_owners_eyes_only(tmp_path: Path) -> None:
 
 async def test_a_guest_is_known_again_after_a_restart_where_sessions_are(tmp_path: Path) -> None:
     here, memory = Settings(store=f"sqlite:///{tmp_path}/chats.db"), Settings(store="memory:")
-    guest = await load_guests(here, None).admit()
-    assert (await load_guests(here, None)(guest.token, {})).user == guest.user
+    guest = await load_guests(here, MemoryStore(), None).admit()
+    assert (await load_guests(here, MemoryStore(), None)(guest.token, {})).user == guest.user
     assert (tmp_path / "chats.db-guest-key").exists()
-    forgotten = await load_guests(memory, None).admit()
-    assert (await refused(load_guests(memory, None), forgotten.token)).code == "unauthenticated"
+    forgotten = await load_guests(memory, MemoryStore(), None).admit()
+    assert (
+        await refused(load_guests(memory, MemoryStore(), None), forgotten.token)
+    ).code == "unauthenticated"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_a_key_that_is_of_no_use_is_told_of_and_not_replaced(
     else:
         path.write_bytes(content)
     with pytest.raises(CannotStart, match=why) as refusal:
-        load_guests(Settings(store=f"sqlite:///{tmp_path}/chats.db"), None)
+        load_guests(Settings(store=f"sqlite:///{tmp_path}/chats.db"), MemoryStore(), None)
     assert str(path) in str(refusal.value)
 
 

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from gateway.door import door_of
 from gateway.guests import Guests
 from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
 from tests.harness import WAIT
 
 SECRET = "a secret of thirty-two bytes, or more"
@@ -30,7 +31,9 @@ async def open_to_guests(make: Any, given: Settings | None = None) -> AsyncItera
     """A gateway that lets in guests, and the service `KEY`."""
     given = given or settings()
     services = door_of(Settings(api_keys=(f"shop={KEY}",)), time)
-    async with make(given, guests=Guests(SECRET, time, days=given.guest_days, others=services)) as rig:
+    store = MemoryStore()
+    guests = Guests(SECRET, store, time, days=given.guest_days, others=services)
+    async with make(given, store=store, guests=guests) as rig:
         yield rig
 
 
@@ -132,3 +135,60 @@ async def test_strange_pages_get_no_guest(in_memory: Any) -> None:
     async with open_to_guests(in_memory) as rig:
         refused = await rig.http.post("/guest", headers={"Origin": "https://evil.example"})
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+
+
+# ── A guest becomes a user ──────────────────────────────────────────────────────────────────────────────────
+
+ANN = {"X-API-Key": KEY, "X-User-Id": "ann"}
+BOB = {"X-API-Key": KEY, "X-User-Id": "bob"}
+
+
+async def adopt(rig: Any, who: dict[str, str], token: str) -> httpx.Response:
+    return await rig.http.post("/guest/adopt", json={"token": token}, headers=who)  # type: ignore[no-any-return]
+
+
+async def test_a_user_takes_over_a_guests_sessions_once(in_memory: Any) -> None:
+    async with open_to_guests(in_memory) as rig:
+        token = (await rig.http.post("/guest")).json()["token"]
+        await say(rig, bearer(token), "s")
+        await rig.until(lambda: not rig.app.supervisor.sessions)
+        adopted = await adopt(rig, ANN, token)
+        assert adopted.json() == {
+            "user_id": "ann",
+            "sessions": [{"agent": "echo", "session_id": "s", "guest_session_id": "s"}],
+        }
+        assert await ids(rig, ANN) == ["s"]
+        assert (await adopt(rig, ANN, token)).json() == {"user_id": "ann", "sessions": []}
+        refused = await adopt(rig, BOB, token)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert (await ids(rig, ANN), await ids(rig, BOB)) == (["s"], [])
+
+
+async def test_a_guest_that_has_become_a_user_is_let_in_no_more(in_memory: Any) -> None:
+    async with open_to_guests(in_memory) as rig:
+        first = (await rig.http.post("/guest")).json()["token"]
+        renewed = (await rig.http.post("/guest", headers=bearer(first))).json()["token"]
+        await adopt(rig, ANN, first)
+        for token in (first, renewed):
+            for method, path in (("GET", "/api/sessions"), ("POST", "/guest")):
+                refused = await rig.http.request(method, path, headers=bearer(token))
+                assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
+        assert (await adopt(rig, BOB, renewed)).status_code == 403
+
+
+async def test_only_a_user_takes_over_and_only_a_guest_is_taken_over(in_memory: Any) -> None:
+    async with open_to_guests(in_memory) as rig:
+        token = (await rig.http.post("/guest")).json()["token"]
+        for who, given, status, code in (
+            ({}, token, 401, "unauthenticated"),
+            (await a_guest(rig), token, 403, "forbidden"),
+            ({"X-API-Key": KEY, "X-User-Id": "guest-1"}, token, 403, "forbidden"),
+            ({"X-API-Key": KEY}, token, 400, "bad_request"),
+            (ANN, "nonsense", 400, "bad_request"),
+            (ANN, KEY, 400, "bad_request"),
+        ):
+            refused = await adopt(rig, who, given)
+            assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert (await say(rig, bearer(token), "s")).status_code == 200
+    async with in_memory() as rig:
+        assert (await adopt(rig, ANN, token)).status_code == 404
