@@ -65,6 +65,22 @@ class Note(Struct, frozen=True):
     metadata: dict[str, Any]
 
 
+class Alive(Struct, frozen=True):
+    """The agent is at work and has nothing to show yet. It is neither stored nor shown; it only restarts the
+    time that an agent may be silent for. The limit of the whole turn stays."""
+
+
+class Limits(Struct, frozen=True):
+    """How long an agent may take, in seconds; None: as the settings say."""
+
+    first_output: float | None = None
+    """From the start of a turn, or the last sign of life, to the first output."""
+    silence: float | None = None
+    """From one output, or sign of life, to the next."""
+    turn: float | None = None
+    """For a whole turn, whatever it says meanwhile."""
+
+
 class AgentError(Exception):
     """Raised by an agent that wants its user to know why: `content` is shown, unlike any other exception's
     text.
@@ -129,13 +145,15 @@ class Turn(Struct):
     """The `X-Request-Id` of the request that brought the message, to pass upstream."""
 
 
-Piece: TypeAlias = str | Thought | ToolCall | ToolResult | Usage | Note
+Piece: TypeAlias = str | Thought | ToolCall | ToolResult | Usage | Note | Alive
 
 
 class Agent(Protocol):
     """What answers: call it with a turn, iterate what it yields.
 
     - Text is a plain `str`; an empty one is nothing. `Thought`, `ToolCall`, `ToolResult`, `Usage` beside it.
+    - An agent that is silent for too long is stopped: yield `Alive()` now and then while there is nothing to
+      say. One that needs other limits than the settings' has an attribute `limits: Limits`.
     - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else
       `agent_failed` with the exception in the log only.
     - Cancelling arrives once, where the agent stands: `CancelledError` at its `await`, `GeneratorExit` at its
@@ -575,8 +593,7 @@ class Caller(Struct, frozen=True):
     """Who is at the other end."""
 
     user: str | None = None
-    """The user its credentials fix; None: it has none of its own, and may name one. It shares sessions with
-    callers who name nobody if it is `protocol.ids.DEFAULT_USER`."""
+    """The user its credentials fix; None: it has none of its own, and may name one."""
     expires_at: float | None = None
     """When its token ends, Unix seconds."""
     service: bool = False

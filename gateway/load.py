@@ -3,6 +3,9 @@
 A spec is a built-in agent or the path of something of the user's own, and options like a URL's query.
 A function becomes a `FunctionAgent` (the options are that one's), a class is made with the options as keyword
 arguments, any other object is taken as it is. An option is converted to what its parameter is annotated with.
+
+Every agent takes the options `first_output`, `silence` and `turn`, too: how many seconds it may take, where
+what the settings allow all agents does not suit it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial, reduce
 from inspect import Parameter
 from operator import or_
@@ -20,12 +23,14 @@ from typing import Any, TypeGuard, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol.errors import Refused
 from protocol.ids import check_agent_name
 
 from .agents.function import FunctionAgent, callee
-from .interfaces import Agent, AgentError, Authenticator
+from .interfaces import Agent, AgentError, Authenticator, Limits, Piece, Turn
+from .settings import OPTIONS, BadSetting
 
 __all__ = ["BUILT_IN", "DEFAULT", "BadSpec", "load_agent", "load_agents", "load_authenticator"]
 
@@ -72,13 +77,19 @@ def load_agent(spec: str) -> Agent:
     """The agent that `spec` means. Raises `BadSpec`."""
     target, _, query = spec.partition("?")
     options = _options(spec, query)
+    limits = _limits(spec, {name: options.pop(name) for name in _LIMITS if name in options})
+    agent = _agent(spec, target, options)
+    return _Limited(agent, limits) if limits else agent
+
+
+def _agent(spec: str, target: str, options: dict[str, str]) -> Agent:
     found = _find(spec, BUILT_IN[target]) if target in BUILT_IN else _find_own(spec, target)
     if isinstance(found, type):
         found, options = _make(spec, found, options), {}
     if not _is_agent(found):
         return _make(spec, partial(FunctionAgent, found), options)  # type: ignore[no-any-return]
     if options:
-        raise BadSpec(spec, "it is an object already made, and takes no options")
+        raise BadSpec(spec, f"it is an object already made, and takes no options but {', '.join(_LIMITS)}")
     return found
 
 
@@ -94,6 +105,39 @@ def load_authenticator(spec: str) -> Authenticator:
             "`async def authenticate(token, headers)`, or an object whose __call__ is one",
         )
     return found  # type: ignore[no-any-return]
+
+
+class _Limited:
+    """An agent whose limits were given where it was named. The object itself stays as it is: it may be named
+    twice."""
+
+    def __init__(self, agent: Agent, limits: dict[str, float]) -> None:
+        self._agent = agent
+        self.history = agent.history
+        self.limits: Limits = replace(getattr(agent, "limits", None) or Limits(), **limits)
+
+    @property
+    def hung(self) -> int:
+        return getattr(self._agent, "hung", 0)
+
+    def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
+        return self._agent(turn)
+
+    async def check(self) -> str:
+        return await self._agent.check()
+
+    async def aclose(self) -> None:
+        await self._agent.aclose()
+
+
+_LIMITS = {name: OPTIONS[f"{name}_timeout"] for name in Limits.__struct_fields__}
+
+
+def _limits(spec: str, given: dict[str, str]) -> dict[str, float]:
+    try:
+        return {name: _LIMITS[name].read(text, f"the option {name}") for name, text in given.items()}
+    except BadSetting as error:
+        raise BadSpec(spec, str(error).removesuffix(".")) from None
 
 
 def _options(spec: str, query: str) -> dict[str, str]:
@@ -156,7 +200,7 @@ def _make(spec: str, factory: Callable[..., Any], options: dict[str, str]) -> An
     named = {p.name: _kinds(p.annotation) for p in parameters if p.kind in _BY_NAME and _kinds(p.annotation)}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for name in options.keys() - named.keys():
-            raise BadSpec(spec, f"there is no option {name}; there is {', '.join(named) or 'none at all'}")
+            raise BadSpec(spec, f"there is no option {name}; there is {', '.join([*named, *_LIMITS])}")
     for parameter in parameters:
         if parameter.name in named and parameter.default is parameter.empty and parameter.name not in options:
             raise BadSpec(spec, f"it needs the option {parameter.name}")

@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import copy_context
 from itertools import count
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from protocol.lifetime import Tiers
 
-from .interfaces import Agent, Store, Unavailable
+from .interfaces import Agent, Limits, Store, Unavailable
 from .metrics import Metrics
 from .settings import Settings
 
-__all__ = ["Runtime", "Stopped", "Tasks", "new_id", "until_answered"]
+__all__ = ["Runtime", "Stopped", "Tasks", "TurnLimits", "new_id", "until_answered"]
 
 Answered = TypeVar("Answered")
 
@@ -112,6 +112,14 @@ async def _raise_stopped() -> None:
     raise Stopped
 
 
+class TurnLimits(NamedTuple):
+    """How long an agent may take, in seconds; see `Limits`."""
+
+    first_output: float
+    silence: float
+    turn: float
+
+
 class Runtime:
     """Everything a session needs from outside itself. Whatever a test would have to wait for or guess is
     passed in."""
@@ -137,6 +145,7 @@ class Runtime:
         self.node = new_id()
         """This process, as `Started.node` names it."""
         self._tags = count(1)
+        self._limits: dict[str, TurnLimits] = {}
         self.metrics = Metrics()
         self.durations: dict[str, deque[float]] = {}
         """How many seconds an agent's newest completed turns took."""
@@ -145,6 +154,26 @@ class Runtime:
         """The process stops: nothing new is started."""
         self.save_soon: Callable[[], None] = lambda: None
         """Some turn has much unsaved text."""
+
+    def limits(self, agent: str) -> TurnLimits:
+        """How long that agent may take: its own limits, and the settings for what it leaves open."""
+        if (limits := self._limits.get(agent)) is None:
+            own, settings = self._own_limits(agent), self.settings
+            limits = self._limits[agent] = TurnLimits(
+                settings.first_output_timeout if own.first_output is None else own.first_output,
+                settings.silence_timeout if own.silence is None else own.silence,
+                settings.turn_timeout if own.turn is None else own.turn,
+            )
+        return limits
+
+    def limit_option(self, agent: str, limit: str) -> str:
+        """What to change for another limit of that name: the agent's option, or the setting for all."""
+        own = getattr(self._own_limits(agent), limit) is not None
+        return f"this agent's option {limit}" if own else f"GATEWAY_{limit.upper()}_TIMEOUT"
+
+    def _own_limits(self, agent: str) -> Limits:
+        limits: Limits | None = getattr(self.agents.get(agent), "limits", None)
+        return limits or Limits()
 
     def took(self, agent: str, seconds: float) -> None:
         """A turn of that agent was completed."""

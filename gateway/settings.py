@@ -73,15 +73,14 @@ _JWT_PUBLIC_KEY = "The public key or certificate of who signs user tokens: PEM, 
 _JWKS_URL = "Where who signs user tokens publishes the keys."
 _JWT_AUDIENCE = "The audience that user tokens must name; without it, any or none."
 _JWT_ISSUER = "The issuer that user tokens must name; without it, any or none."
-_API_KEYS = (
-    "A key as NAME=KEY of a service that may act for any user, at least 16 characters long; "
-    "several are separated by spaces."
-)
+_API_KEYS = "A key as NAME=KEY of a service that may act for any user; several are separated by spaces."
 _AUTHENTICATOR = "An own authenticator as MODULE:ATTRIBUTE, instead of these keys and tokens."
 _GUESTS = "Let visitors without an account in, each as a user of their own, with a token from POST /guest."
 _ANONYMOUS = "Let everybody in who can reach the address, where nothing says who may."
 _CONSOLE_CONTENTS = "Show operators at /console what is said in sessions, not only that something is."
 _QUERY_TOKEN = "Take tokens from ?token= of sockets and event streams, too: proxies may log them."
+_FIRST_OUTPUT = "Until an agent says its first word, unless it has an option first_output."
+_SILENCE = "How long an agent may be silent after that, unless it has an option silence."
 _ROOT_PATH = "The path prefix that a reverse proxy puts before ours: /gateway."
 
 
@@ -218,9 +217,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     # ── How long things may take ──
 
-    first_output_timeout: Annotated[float, _seconds("Until an agent says its first word.")] = 60.0
-    silence_timeout: Annotated[float, _seconds("How long an agent may be silent after that.")] = 60.0
-    turn_timeout: Annotated[float, _seconds("A whole turn.")] = 600.0
+    first_output_timeout: Annotated[float, _seconds(_FIRST_OUTPUT)] = 60.0
+    silence_timeout: Annotated[float, _seconds(_SILENCE)] = 60.0
+    turn_timeout: Annotated[float, _seconds("A whole turn, unless the agent has an option turn.")] = 600.0
     cleanup_timeout: Annotated[float, _seconds("How long a turn waits for the last one's clean-up.", 0)] = 5.0
     hello_timeout: Annotated[float, _seconds("Until a line has said who it is.")] = 5.0
     heartbeat: Annotated[float, _seconds("The gateway says something at least this often.")] = 20.0

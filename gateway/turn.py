@@ -20,7 +20,7 @@ from protocol.errors import TABLE
 from protocol.scopes import changes, merged, split
 
 from . import interfaces
-from .interfaces import Agent, AgentError, Note, Piece, Thought, Unavailable, Usage
+from .interfaces import Agent, AgentError, Alive, Note, Piece, Thought, Unavailable, Usage
 from .log import Log
 from .runtime import Runtime
 from .text import Text, clean
@@ -59,6 +59,7 @@ class Answer:
         "_counted",
         "_first_at",
         "_input_tokens",
+        "_limits",
         "_log",
         "_metadata",
         "_output_tokens",
@@ -66,6 +67,7 @@ class Answer:
         "_progress_at",
         "_runtime",
         "_session",
+        "_signs",
         "_started_at",
         "_state",
         "_task",
@@ -117,6 +119,9 @@ class Answer:
         self._counted = 0
         self._timed = False
         self._timed_from = 0.0
+        self._limits = runtime.limits(log.agent)
+        self._signs = 0
+        """Pieces that are no text: signs of life, even if nothing is to be seen of them."""
         self._progress = 0
         self._progress_at = 0.0
         self._tool_bytes = 0
@@ -257,6 +262,9 @@ class Answer:
 
     async def _take(self, piece: Piece) -> None:
         """A piece that is not plain text."""
+        self._signs += 1
+        if isinstance(piece, Alive):
+            return
         text, now = self.text, self._runtime.now
         if not self._timed:
             self._time()
@@ -293,7 +301,7 @@ class Answer:
             case _:
                 raise AgentError(
                     "The agent yielded something that is no part of an answer: expected str, Thought, "
-                    f"ToolCall, ToolResult, Usage or Note, got {type(piece).__name__}."
+                    f"ToolCall, ToolResult, Usage, Note or Alive, got {type(piece).__name__}."
                 )
 
     def _check_json(self, value: Any) -> None:
@@ -412,18 +420,23 @@ class Answer:
         """End it if it has been silent or has run too long; `now` is the loop's time. Called by the wheel."""
         if self.over or self._started_at is None:
             return
-        settings = self._runtime.settings
-        progress = (
-            self.text.length + self._tool_bytes + (self.text.thought.length if self.text.thought else 0)
-        )
-        if progress != self._progress:
-            self._progress, self._progress_at = progress, now
-        if now - self._started_at > settings.turn_timeout:
-            self.fail("turn_deadline", f"The answer took longer than {settings.turn_timeout:g} s.")
-        elif progress == 0 and now - self._started_at > settings.first_output_timeout:
-            self.fail("agent_timeout", f"The agent said nothing for {settings.first_output_timeout:g} s.")
-        elif progress and not self._waits and now - self._progress_at > settings.silence_timeout:
-            self.fail("agent_stalled", f"The agent fell silent for {settings.silence_timeout:g} s.")
+        output = self.text.length + self._tool_bytes + (self.text.thought.length if self.text.thought else 0)
+        if output + self._signs != self._progress:
+            self._progress, self._progress_at = output + self._signs, now
+        silent, limits = now - self._progress_at, self._limits
+        if now - self._started_at > limits.turn:
+            self._give_up("turn_deadline", "turn", f"The answer took longer than {limits.turn:g} s")
+        elif not output and silent > limits.first_output:
+            self._give_up(
+                "agent_timeout", "first_output", f"The agent said nothing for {limits.first_output:g} s"
+            )
+        elif output and not self._waits and silent > limits.silence:
+            self._give_up("agent_stalled", "silence", f"The agent fell silent for {limits.silence:g} s")
+
+    def _give_up(self, code: str, limit: str, what: str) -> None:
+        option = self._runtime.limit_option(self._log.agent, limit)
+        logger.warning("agent given up", code=code, limit=option, turn_id=self.turn_id, **_whose(self._log))
+        self.fail(code, f"{what}, the limit set by {option}.")
 
 
 def _ms(seconds: float) -> int:

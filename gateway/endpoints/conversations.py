@@ -61,7 +61,7 @@ async def task_status(api: Api, request: Request) -> Response:
     """Whether a conversation's run goes on, and when it will be over."""
     key, run = await _run(api, request, "No background task found")
     durations = api.runtime.durations.get(key.agent, ())
-    over_at = estimate(run, durations, api.settings.turn_timeout, api.runtime.now())
+    over_at = estimate(run, durations, api.runtime.limits(key.agent).turn, api.runtime.now())
     return json_response(shapes.TaskStatus(run.active, run.run_id, shapes.epoch_ms(over_at), key.session_id))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 
 from gateway.agents.echo import EchoAgent
 from gateway.agents.function import FunctionAgent
-from gateway.interfaces import Agent, SessionRef, Turn
+from gateway.interfaces import Agent, Limits, SessionRef, Turn
 from gateway.load import BadSpec, load_agent, load_agents, load_authenticator
+from gateway.runtime import Runtime
+from gateway.settings import Settings
+from gateway.stores.memory import MemoryStore
 
 MODULE = '''
 import os
@@ -136,8 +140,8 @@ def test_what_is_an_agent_already_is_taken_as_it_is() -> None:
         ("mine_own", "not module:attribute"),
         ("mine_own:", "not module:attribute"),
         (":agent", "not module:attribute"),
-        ("echo?volume=11", "there is no option volume; there is pace_ms"),
-        ("metronome?deltas=3", "there is no option deltas; there is none at all"),
+        ("echo?volume=11", "there is no option volume; there is pace_ms, first_output, silence, turn"),
+        ("metronome?deltas=3", "there is no option deltas; there is first_output, silence, turn"),
         ("metronome?clock=3", "there is no option clock"),
         ("echo?pace_ms=fast", "the option pace_ms is 'fast'; it must be a number"),
         ("echo?pace_ms=-1", "allowed are 0 to 10,000"),
@@ -159,7 +163,15 @@ def test_what_is_an_agent_already_is_taken_as_it_is() -> None:
         ("mine_own:complete?times=2", "an object already made, and takes no options"),
         ("mine_own:Needy", "it needs the option secret"),
         ("mine_own:Needy?secret=NOT_SET_ANYWHERE", "KeyError: 'NOT_SET_ANYWHERE'"),
-        ("mine_own:plain?thread=2", "there is no option thread; there is history, threads, grace"),
+        (
+            "mine_own:plain?thread=2",
+            "there is no option thread; there is history, threads, grace, first_output, silence",
+        ),
+        (
+            "echo?silence=0",
+            "the option silence is '0.0'; allowed is a number of seconds from 0.001 to 86,400",
+        ),
+        ("mine_own:agent?turn=long", "the option turn is 'long'; allowed is a number of seconds"),
     ],
 )
 def test_a_bad_spec_says_which_and_why(spec: str, why: str) -> None:
@@ -176,6 +188,42 @@ def test_agents_have_the_names_they_are_given_in_that_order() -> None:
 
 def test_without_any_there_are_three_to_play_with() -> None:
     assert list(load_agents([])) == ["eliza", "echo", "metronome"]
+
+
+BUILT_IN_SPECS = (
+    "echo",
+    "eliza?pace_ms=0",
+    "metronome",
+    "http?url=http://localhost:1/",
+    "openai?model=m&key_env=&base_url=http://localhost:1/v1",
+)
+
+
+@pytest.mark.parametrize(
+    "spec", [*BUILT_IN_SPECS, "mine_own:agent", "mine_own:plain", "mine_own:Complete", "mine_own:complete"]
+)
+def test_every_agent_takes_limits_of_its_own(spec: str) -> None:
+    separator = "&" if "?" in spec else "?"
+    agents = load_agents([f"slow={spec}{separator}first_output=300&turn=3600", f"usual={spec}"])
+    settings = Settings(silence_timeout=20, turn_timeout=40)
+    runtime = Runtime(settings, agents, MemoryStore())
+    assert runtime.limits("slow") == (300, 20, 3_600)
+    assert runtime.limits("usual") == (60, 20, 40)
+    assert agents["slow"].history == agents["usual"].history
+
+
+async def test_an_agent_with_limits_is_otherwise_as_it_was() -> None:
+    limited = load_agent("mine_own:complete?silence=7")
+    assert (await _said(limited), await limited.check(), limited.history) == ("complete", "ready", 7)
+    await limited.aclose()
+    assert not hasattr(sys.modules["mine_own"].complete, "limits")
+
+
+def test_a_spec_changes_those_limits_of_an_agent_that_it_names() -> None:
+    sys.path.insert(0, "")
+    importlib.import_module("mine_own").complete.limits = Limits(first_output=5, silence=6)
+    runtime = Runtime(Settings(), load_agents(["a=mine_own:complete?silence=7"]), MemoryStore())
+    assert runtime.limits("a") == (5, 7, 600)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway import AgentError, Note, Thought, ToolCall, ToolResult, Turn, Usage
+from gateway import AgentError, Alive, Limits, Note, Thought, ToolCall, ToolResult, Turn, Usage
 from gateway.agents.function import FunctionAgent
 from gateway.interfaces import NO_SCOPES, Head, Info, Key, Piece, Saved, Scopes, Segment
 from gateway.settings import Settings
@@ -321,3 +322,75 @@ async def test_an_agent_that_waits_for_the_store_is_not_called_silent(
         turn.check(later)
         assert turn.over, "the store has answered, and now it is the agent that is silent"
         assert (await client.terminal("t")).code == "agent_stalled"
+
+
+OWN = Limits(first_output=300, turn=7_200)
+
+
+@pytest.mark.parametrize(
+    ("limits", "pieces", "step", "seconds", "code", "option"),
+    [
+        (None, [], 0, 60, "agent_timeout", "GATEWAY_FIRST_OUTPUT_TIMEOUT"),
+        (None, ["a word"], 50, 60, "agent_stalled", "GATEWAY_SILENCE_TIMEOUT"),
+        (None, [Alive()] * 11, 50, 600, "turn_deadline", "GATEWAY_TURN_TIMEOUT"),
+        (OWN, [], 0, 300, "agent_timeout", "this agent's option first_output"),
+        (OWN, ["a word"], 50, 60, "agent_stalled", "GATEWAY_SILENCE_TIMEOUT"),
+        (OWN, [Alive()] * 35, 200, 7_200, "turn_deadline", "this agent's option turn"),
+    ],
+)
+async def test_an_agent_is_given_up_at_its_limits_and_the_sentence_and_the_log_name_them(
+    limits: Limits | None,
+    pieces: list[Piece],
+    step: float,
+    seconds: float,
+    code: str,
+    option: str,
+    logged: Any,
+) -> None:
+    logs = logged()
+    silent = asyncio.Event()
+    now = 0.0
+
+    async def agent(_: Turn) -> AsyncIterator[Piece]:
+        nonlocal now
+        now = asyncio.get_running_loop().time()
+        for piece in pieces:  # nothing here waits, so that the real wheel sees none of it
+            yield piece
+            now += step
+            g.sessions[Key("bot", "ann", "s")].answer.check(now)
+        silent.set()
+        await asyncio.Event().wait()
+
+    bot = FunctionAgent(agent)
+    bot.limits = limits  # type: ignore[attr-defined]
+    async with gateway({"bot": bot}, MemoryStore()) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        await asyncio.wait_for(silent.wait(), WAIT)
+        turn = g.sessions[Key("bot", "ann", "s")].answer
+        assert turn is not None
+        assert not turn.over
+        turn.check(now + seconds + 10)
+        end = await client.terminal("t")
+    assert end.code == code
+    assert end.content.endswith(f" {seconds} s, the limit set by {option}.")
+    [line] = [
+        line for line in map(json.loads, logs.getvalue().splitlines()) if line["event"] == "agent given up"
+    ]
+    assert (line["code"], line["limit"], line["turn_id"]) == (code, option, "t")
+
+
+async def test_signs_of_life_count_as_life_and_are_seen_by_nobody() -> None:
+    async def agent(_: Turn) -> AsyncIterator[Piece]:
+        now = asyncio.get_running_loop().time()
+        for piece in [Alive(), Alive(), "a", Alive(), Alive(), "b", Usage(1, 2), Alive()]:
+            yield piece
+            now += 50
+            g.sessions[Key("bot", "ann", "s")].answer.check(now)
+
+    async with gateway({"bot": FunctionAgent(agent)}, MemoryStore()) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t", content="hi")
+        end = await client.terminal("t")
+        shown = "".join(frame.content for frame in client.of("s", frames.TextDelta))
+    assert (shown, end.content, end.input_tokens, end.output_tokens) == ("ab", "ab", 1, 2)
