@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from protocol.errors import Refused
-from protocol.ids import DEFAULT_USER, check_user_id
+from protocol.ids import check_user_id
 
 from .interfaces import Authenticator, Caller, Key
 
-__all__ = ["Identity", "authenticate", "credentials", "identify", "renew", "require_service"]
+__all__ = ["DEFAULT_USER", "Identity", "authenticate", "credentials", "identify", "renew", "require_service"]
+
+DEFAULT_USER = "user"
 
 
 class Identity(NamedTuple):

@@ -1,90 +1,113 @@
 """Chat completions as they come in: the chunks of OpenAI's wire format, and of those who took it over.
 
-Servers send null for what they leave out, fields of their own, and now and then no `[DONE]`.
+Servers send null for what they leave out, fields of their own, now and then no `[DONE]`, text in a list,
+counts as text, and failures at status 200. What the answer is made of must be readable; what else is odd is
+left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+import json
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from gateway.interfaces import AgentError, Note, Piece, Thought, ToolCall, Usage
-from gateway.lines import LINE_LIMIT, Events, Reader, Whole, decode, mend, truncated
-from gateway.upstream import error_message
+from gateway.lines import (
+    BOM,
+    LINE_LIMIT,
+    Event,
+    Events,
+    Reader,
+    Unreadable,
+    Whole,
+    convert,
+    decode,
+    mend,
+    truncated,
+)
+from gateway.refusals import is_error, status
+from gateway.upstream import Upstream
 
-__all__ = ["readers"]
+__all__ = ["reader_of"]
 
-Refusal: TypeAlias = Callable[[int, str], AgentError]
-"""What an error means that amounts to this HTTP status and comes with this message."""
+_SSE = "text/event-stream"
+_JSON = "application/json"
 
-_TOLD_REASONS = ("length", "content_filter")
-_STATUS_OF_ERROR = {
-    "invalid_api_key": 401,
-    "rate_limit_exceeded": 429,
-    "rate_limit_error": 429,
-    "insufficient_quota": 429,
-    "server_error": 500,
-    "internal_server_error": 500,
-    "api_error": 500,
-    "service_unavailable": 503,
-    "overloaded_error": 503,
+_CUT = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
+    "recitation": "content_filter",
 }
-"""What a server that has already answered 200 calls a failure for which there is a status."""
+"""Reasons to finish that the client is told: what there is of the answer is right, but it is cut."""
+_BROKEN = {
+    "error",
+    "failed",
+    "abort",
+    "aborted",
+    "cancelled",
+    "timeout",
+    "network_error",
+    "insufficient_system_resource",
+    "malformed_function_call",
+}
+"""Reasons to finish that mean that the server failed."""
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
+"""What a stream of events begins with."""
+_MOST_TOKENS = 1 << 53
 
 
-def readers(refusal: Refusal) -> Mapping[str, Callable[[], Reader]]:
-    """How to read one completion, by the media type it comes in. Some servers do not stream, others say no
-    type."""
-    completion = _Completion(refusal)
-    return {
-        "text/event-stream": lambda: _Stream(completion),
-        "application/json": lambda: Whole(completion.whole),
-        "": lambda: _Stream(completion),
-    }
+def reader_of(server: Upstream, media_type: str) -> Reader:
+    """What reads one completion that comes as `media_type`. Some servers do not stream, and some call a
+    stream by another name, or by none."""
+    completion = _Completion(server)
+    if media_type in (_SSE, ""):
+        return _Stream(completion)
+    return _Mislabelled(completion, server, media_type)
 
 
 class _Function(Struct):
-    name: str | None = None
-    arguments: str | None = None
+    name: Any = None
+    arguments: Any = None
 
 
 class _CallPiece(Struct):
-    index: int | None = None
-    id: str | None = None
+    index: Any = None
+    id: Any = None
     function: _Function | None = None
 
 
 class _Said(Struct):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    content: str | list[Any] | dict[str, Any] | None = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
     """The same by another name: some servers send both."""
-    tool_calls: list[_CallPiece] | None = None
+    thinking: Any = None
+    tool_calls: list[_CallPiece | None] | None = None
 
 
 class _Choice(Struct):
-    index: int = 0
+    index: Any = 0
     delta: _Said | None = None
     message: _Said | None = None
-    finish_reason: str | None = None
-
-
-class _Tokens(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] | None = None
-    usage: _Tokens | None = None
+    finish_reason: Any = None
     error: Any = None
 
 
-_chunk: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
+class _Chunk(Struct):
+    choices: list[_Choice | None] | None = None
+    usage: Any = None
+
+
+_document: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class _Call:
@@ -92,20 +115,23 @@ class _Call:
 
     def __init__(self, piece: _CallPiece) -> None:
         self.index = piece.index
-        self.id = piece.id or ""
+        self.id = _word(piece.id)
         self.name = ""
         self._arguments: list[str] = []
         self._size = 0
 
     def owns(self, piece: _CallPiece) -> bool:
         """Servers that send calls whole may number all of them 0, or none: then the id tells them apart."""
-        return piece.index in (None, self.index) and piece.id in (None, "", self.id)
+        return piece.index in (None, self.index) and _word(piece.id) in ("", self.id)
 
     def add(self, function: _Function) -> None:
-        self.name = self.name or function.name or ""
-        if function.arguments:
-            self._arguments.append(function.arguments)
-            self._size += len(function.arguments)
+        self.name = self.name or _word(function.name)
+        arguments = function.arguments
+        if not isinstance(arguments, str | None):  # they should be JSON in a text, and are JSON itself
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        if arguments:
+            self._arguments.append(arguments)
+            self._size += len(arguments)
         if self._size > LINE_LIMIT:
             raise AgentError(
                 f"The model's tool call has more than {LINE_LIMIT:,} characters.", "answer_too_large"
@@ -123,43 +149,68 @@ class _Call:
 class _Completion:
     """One completion: takes its chunks, gives the pieces, and at its end what can only be said then."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, server: Upstream) -> None:
         self.finish_reason = ""
-        self._refusal = refusal
+        self._server = server
+        self._said = False
+        self._by_deltas: set[type] = set()
+        """What kinds of parts deltas have brought: a whole message after them repeats those."""
         self._calls: list[_Call] = []
-        self._tokens: _Tokens | None = None
+        self._tokens: dict[str, int] = {}
 
     def take(self, data: bytes) -> Iterator[Piece]:
-        chunk = decode(_chunk, data)
-        if chunk.error is not None:
-            raise self._failure(chunk.error)
-        # Some servers count as they go: the last count is the turn's.
-        self._tokens = chunk.usage or self._tokens
-        for choice in chunk.choices or ():
-            if choice.index == 0:
-                yield from self._say(choice.delta or choice.message or _Said())
-                self.finish_reason = choice.finish_reason or self.finish_reason
+        """What a chunk says. Raises the `AgentError` that it reports."""
+        document = decode(_document, data)
+        for one in document if isinstance(document, list) else [document]:
+            chunk = convert(one, _Chunk)
+            for choice in filter(None, chunk.choices or ()):
+                if choice.index in (None, 0):
+                    yield from self._choose(choice)
+            if is_error(one):
+                raise self.failure(one)
+            self._count(chunk.usage)
 
     def end(self) -> Iterator[Piece]:
+        """What can be said now that it is complete. Raises `AgentError` if it is no answer."""
+        reason = self.finish_reason.lower()
+        if reason in _BROKEN:
+            raise AgentError(f"The model's server broke the answer off ({reason}).", "upstream_truncated")
+        if not (self._said or reason):
+            raise self._server.empty()
         for position, call in enumerate(self._calls):
             yield ToolCall(call.id or f"call_{position}", call.name, call.input())
-        if self.finish_reason in _TOLD_REASONS:
-            yield Note({"finish_reason": self.finish_reason})
+        if reason in _CUT:
+            yield Note({"finish_reason": _CUT[reason]})
         if self._tokens:
-            yield Usage(self._tokens.prompt_tokens or 0, self._tokens.completion_tokens or 0)
+            yield Usage(self._tokens.get("prompt_tokens", 0), self._tokens.get("completion_tokens", 0))
 
     def whole(self, data: bytes) -> Iterator[Piece]:
         """The completion of a server that does not stream."""
-        yield from self.take(data)
+        if data.strip():
+            yield from self.take(data)
         yield from self.end()
 
-    def _say(self, said: _Said) -> Iterator[Piece]:
-        if thought := said.reasoning_content or said.reasoning:
-            yield Thought(thought)
-        if text := said.content or said.refusal:
-            yield text
-        for piece in said.tool_calls or ():
-            self._call(piece).add(piece.function or _Function())
+    def failure(self, error: Any) -> AgentError:
+        """What a failure means that is told at status 200."""
+        return self._server.refusal(status(error), error)
+
+    def _choose(self, choice: _Choice) -> Iterator[Piece]:
+        for part in _parts(choice.delta):
+            self._by_deltas.add(type(part))
+            yield from self._say(part)
+        for part in _parts(choice.message):
+            if type(part) not in self._by_deltas:
+                yield from self._say(part)
+        if choice.error:
+            raise self.failure(choice.error)
+        self.finish_reason = _word(choice.finish_reason) or self.finish_reason
+
+    def _say(self, part: Thought | str | _CallPiece) -> Iterator[Piece]:
+        self._said = True
+        if isinstance(part, _CallPiece):
+            self._call(part).add(part.function or _Function())
+        else:
+            yield part
 
     def _call(self, piece: _CallPiece) -> _Call:
         for call in reversed(self._calls):
@@ -168,11 +219,52 @@ class _Completion:
         self._calls.append(_Call(piece))
         return self._calls[-1]
 
-    def _failure(self, error: Any) -> AgentError:
-        kinds = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
-        statuses = [kind if isinstance(kind, int) else _STATUS_OF_ERROR.get(str(kind), 0) for kind in kinds]
-        status = next((status for status in statuses if 400 <= status < 600), 400)
-        return self._refusal(status, error_message(error))
+    def _count(self, usage: Any) -> None:
+        """Some servers count as they go: the last count is the turn's."""
+        if isinstance(usage, dict):
+            for name in ("prompt_tokens", "completion_tokens"):
+                if (count := _whole_number(usage.get(name))) is not None:
+                    self._tokens[name] = count
+
+
+def _parts(said: _Said | None) -> Iterator[Thought | str | _CallPiece]:
+    """What a delta or a message holds, in order, without what is empty."""
+    if said is None:
+        return
+    if thought := _text(said.reasoning_content) or _text(said.reasoning) or _text(said.thinking):
+        yield Thought(thought)
+    parts: list[Any] = said.content if isinstance(said.content, list) else [said.content]
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else "text"
+        if kind in ("thinking", "reasoning"):
+            if thought := _text(part.get(kind)) or _text(part):
+                yield Thought(thought)
+        elif kind in ("text", "output_text", None) and (text := _text(part)):
+            yield text
+    if not said.content and (text := _text(said.refusal)):
+        yield text
+    yield from filter(None, said.tool_calls or ())
+
+
+def _text(value: Any) -> str:
+    """A text, whole or in pieces, each itself or the `text` of an object; empty if there is none."""
+    pieces = value if isinstance(value, list) else [value]
+    texts = (piece.get("text") if isinstance(piece, dict) else piece for piece in pieces)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _word(value: Any) -> str:
+    """A name, which some servers make a number."""
+    return mend(value) if isinstance(value, str) else str(value) if type(value) is int else ""
+
+
+def _whole_number(value: Any) -> int | None:
+    """A count of tokens, also one written as a fraction or as text; None if it cannot be one."""
+    try:
+        number = None if isinstance(value, bool) else round(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number is not None and 0 <= number <= _MOST_TOKENS else None
 
 
 class _Stream:
@@ -187,13 +279,76 @@ class _Stream:
         self._events = Events()
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
-        for data in self._events.feed(chunk):
-            if data == b"[DONE]":
-                self.over = True
+        for event in self._events.feed(chunk):
+            yield from self._take(event)
+            if self.over:
                 return
-            yield from self._completion.take(data)
 
     def end(self) -> Iterator[Piece]:
+        if not self.over:
+            try:
+                for event in self._events.end():
+                    yield from self._take(event)
+            except Unreadable:
+                raise truncated() from None
         if not self.over and not self._completion.finish_reason:
             raise truncated()
         yield from self._completion.end()
+
+    def _take(self, event: Event) -> Iterator[Piece]:
+        data = event.data.strip()
+        if data == b"[DONE]":
+            self.over = True
+        elif event.name == "error":
+            raise self._completion.failure(_report(data))
+        elif data and (event.name in ("", "message") or data.startswith(b"{")):  # others say they are there
+            yield from self._completion.take(data)
+
+
+class _Mislabelled:
+    """Reads a completion by how it begins: the media type does not say that it is a stream, but a stream is
+    what was asked for."""
+
+    def __init__(self, completion: _Completion, server: Upstream, media_type: str) -> None:
+        self._completion = completion
+        self._server = server
+        self._media_type = media_type
+        self._head = b""
+        self._reader: Reader | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._reader is not None and self._reader.over
+
+    @property
+    def delimited(self) -> bool:
+        return self._reader is not None and self._reader.delimited
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        if self._reader is None:
+            self._head = (self._head + chunk).removeprefix(BOM).lstrip()
+            if len(self._head) < max(map(len, _FIELDS)):
+                return
+            chunk, self._reader = self._head, self._choose()
+        yield from self._reader.feed(chunk)
+
+    def end(self) -> Iterator[Piece]:
+        if self._reader is None:
+            self._reader = self._choose()
+            yield from self._reader.feed(self._head)
+        yield from self._reader.end()
+
+    def _choose(self) -> Reader:
+        if self._head.startswith(_FIELDS):
+            return _Stream(self._completion)
+        if self._media_type == _JSON or self._head.startswith((b"{", b"[")):
+            return Whole(self._completion.whole)
+        raise self._server.mistyped(self._media_type, _SSE, _JSON)
+
+
+def _report(data: bytes) -> Any:
+    """The data of an event `error`: JSON, or just a sentence."""
+    try:
+        return decode(_document, data)
+    except Unreadable:
+        return data.decode(errors="replace")

@@ -4,7 +4,6 @@ the issuer does not answer."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -13,7 +12,7 @@ from protocol.errors import Refused
 
 from .interfaces import AgentError
 from .keys import PUBLIC, BadKey, Key, public_keys_of_set
-from .upstream import Upstream
+from .upstream import BadEnvironment, Upstream
 
 __all__ = ["Jwks"]
 
@@ -26,15 +25,16 @@ PAUSE = 10.0
 
 
 class Jwks:
-    """The key set at `url`. `clock` is in seconds, and never goes back. Raises `BadKey` for what is no
-    URL."""
+    """The key set at `url`. `now` is in seconds, of any clock. Raises `BadKey` for what is no URL."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, now: Callable[[], float]) -> None:
         try:
             self._upstream = Upstream("The key server", url)
+        except BadEnvironment as error:
+            raise BadKey(str(error)) from error
         except ValueError:  # which shows it, and what may be secret in it
             raise BadKey("this is no address: expected http://host… or https://host…") from None
-        self._clock = clock
+        self._now = now
         self._keys: list[Key] = []
         self._fetched_at = float("-inf")
         self._asked_at = float("-inf")
@@ -48,19 +48,11 @@ class Jwks:
         known = self._known(algorithm, kid)
         if known and self._asking.locked():
             return known  # somebody asks whether they still count, and may have to wait long
-        if not known or self._clock() >= self._fetched_at + FRESH:
+        if not known or self._now() >= self._fetched_at + FRESH:
             await self._ask()
         if not self._keys:
             raise Refused("overloaded", "The keys that tokens are checked with cannot be fetched; try again.")
         return self._known(algorithm, kid)
-
-    async def find_newer(self, algorithm: str, kid: str | None) -> Sequence[Key]:
-        """Asks again, unless somebody just did: a key may have been replaced under its id."""
-        if algorithm not in PUBLIC:
-            return []
-        before = self._keys
-        await self._ask()
-        return [] if self._keys is before else self._known(algorithm, kid)
 
     async def check(self) -> str:
         """A sentence on what is there now, for `gateway check`. Raises `AgentError`."""
@@ -84,21 +76,18 @@ class Jwks:
     async def _ask(self) -> None:
         """Fetch the keys, unless somebody just did; what is kept stays if that fails."""
         async with self._asking:
-            if self._clock() < self._asked_at + PAUSE:
+            if self._now() < self._asked_at + PAUSE:
                 return
             try:
                 await self._fetch()
             except (AgentError, BadKey) as error:
                 logger.warning("no keys fetched", url=self._upstream.address, why=str(error))
-            except asyncio.CancelledError:
-                if self._keys:  # without any, the next caller need not wait to ask
-                    self._asked_at = self._clock()
-                raise
-            self._asked_at = self._clock()
+            # Not before: who is cancelled while it asks has asked nothing.
+            self._asked_at = self._now()
 
     async def _fetch(self) -> None:
         status, body = await self._upstream.get()
         if status != 200:
             raise BadKey(f"the status is {status}")
         self._keys = public_keys_of_set(body)
-        self._fetched_at = self._clock()
+        self._fetched_at = self._now()

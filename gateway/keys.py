@@ -65,10 +65,6 @@ class Keys(Protocol):
         known now."""
         ...
 
-    async def find_newer(self, algorithm: str, kid: str | None) -> Sequence[Key]:
-        """Those that may have come since: asked for if none that was found has signed it."""
-        ...
-
 
 class FixedKeys:
     """Keys that were known from the start. They have no ids: whatever id a token names may mean them."""
@@ -78,9 +74,6 @@ class FixedKeys:
 
     async def find(self, algorithm: str, kid: str | None) -> Sequence[Key]:  # noqa: ARG002
         return [key for key in self._keys if algorithm in key.algorithms]
-
-    async def find_newer(self, algorithm: str, kid: str | None) -> Sequence[Key]:  # noqa: ARG002
-        return []
 
 
 def secret_key(secret: str) -> Key:
@@ -124,20 +117,18 @@ def public_keys_of_set(data: bytes) -> list[Key]:
 
 
 class _KeySet(Struct):
-    keys: list[Any]
+    keys: list[dict[str, Any]]
 
 
-def _key_of(jwk: Any) -> Key | None:
+def _key_of(jwk: dict[str, Any]) -> Key | None:
     """The key, if it is public and for signatures: a secret in a public place is none."""
-    if not isinstance(jwk, dict):
-        return None
     kid, algorithm = jwk.get("kid"), jwk.get("alg")
     if jwk.get("use", "sig") != "sig":
         return None
     try:
         material = PyJWK(jwk).key
         algorithms = _algorithms_of(material)
-    except Exception:  # PyJWT raises nearly anything at what is no key
+    except (PyJWTError, TypeError, ValueError):
         return None
     return Key(
         material,

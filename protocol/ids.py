@@ -10,7 +10,6 @@ from msgspec import Meta
 from .errors import Refused
 
 __all__ = [
-    "DEFAULT_USER",
     "GUEST",
     "AgentName",
     "Label",
@@ -96,10 +95,6 @@ check_session_id = _checker("session_id", SessionId)
 check_agent_name = _checker("agent", AgentName)
 check_user_id = _checker("user_id", UserId)
 check_turn_id = _checker("turn_id", TurnId)
-
-DEFAULT_USER = "user"
-"""Whom a caller acts for that has no user of its own and names none. No token may be this user's, or it would
-share the sessions of all who named nobody."""
 
 GUEST = "guest-"
 """How the user ids of guests begin, and where guests are let in no others."""

@@ -62,6 +62,7 @@ LAYERS = (
         "gateway.upstream",
         "gateway.keys",
     ),
+    ("gateway.proxies", "gateway.refusals"),
     ("gateway.stores.sqlite_file", "gateway.lines", "gateway.web.npm.fetch", "gateway.web.npm.hatch_build"),
     ("gateway", "gateway.agents", "gateway.endpoints", "gateway.stores"),
     ("gateway.interfaces", "gateway.settings", "gateway.logs", "gateway.forwarded"),

@@ -39,16 +39,19 @@ in this order; another key fails the turn, so that a misspelt one does not get l
 **The last line is `{"done": true}`**, else the turn ends as `upstream_truncated`: a crash never looks like an
 end. After `done` or `error`, nothing counts. `code` is `agent_failed` (default, and for any other word),
 `agent_unavailable`, `agent_timeout`, `agent_stalled`, `upstream_truncated` or `answer_too_large`; `retryable`
-counts with `agent_failed` only; `content` has at most 2,000 characters. Empty lines and `{}` are nothing. A
-line has at most 1 MiB.
+counts with `agent_failed` only; `content` has at most 2,000 characters. A line has at most 1 MiB.
+
+**While you have nothing to say**, send an empty line or `{}` now and then: nobody is shown it, and it says
+that you are still at work. Otherwise an agent that is silent for a minute is given up; its options
+`first_output` and `silence`, or GATEWAY_FIRST_OUTPUT_TIMEOUT and GATEWAY_SILENCE_TIMEOUT, make that longer.
 
 Two simpler answers, for agents that need no more: `text/plain` is the text itself, streamed as it comes (its
 end is the end of the body: only chunked encoding or a `Content-Length` tell it from a crash);
 `application/json` is one object with the keys above, at most 4 MiB, `done` not needed.
 
 **Another status** fails the turn: 408, 425, 429 and 5xx as `agent_unavailable` (`Retry-After` is passed on),
-others as `agent_failed`. Of these, a 4xx other than 401 and 403 may say why, in a sentence of at most 200
-characters that the user is shown: `{"error": {"message": "…"}}`.
+others as `agent_failed`. All but 401 and 403 may say why, in a sentence of at most 200 characters that the
+user is shown: `{"error": {"message": "…"}}`.
 
 **Cancelling**: the gateway closes the connection. Stop then; nothing you send is read any more. It also does
 so when the agent has been silent for too long, or the turn as a whole took too long.
@@ -58,14 +61,15 @@ so when the agent has been silent for too long, or the turn as a whole took too 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
 from gateway.interfaces import AgentError, Note, Piece, Thought, ToolCall, ToolResult, Turn, Usage
-from gateway.lines import Lines, PlainText, Reader, Whole, decode, mend, truncated
+from gateway.lines import Lines, PlainText, Reader, Unreadable, Whole, decode, mend, truncated
 from gateway.upstream import Upstream, secret, within
 
 __all__ = ["HttpAgent"]
@@ -103,13 +107,7 @@ class HttpAgent:
         )
 
     def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
-        answer = _Answer(turn)
-        readers: dict[str, Callable[[], Reader]] = {
-            "application/x-ndjson": lambda: answer,
-            "text/plain": PlainText,
-            "application/json": lambda: Whole(answer.take),
-        }
-        return self._upstream.ask("", _request(turn), turn.request_id, readers)
+        return self._upstream.ask("", _request(turn), turn.request_id, partial(self._reader_of, turn))
 
     async def check(self) -> str:
         """Sends `GET` to the URL, which starts no turn."""
@@ -120,6 +118,18 @@ class HttpAgent:
 
     async def aclose(self) -> None:
         await self._upstream.aclose()
+
+    def _reader_of(self, turn: Turn, media_type: str) -> Reader:
+        match media_type:
+            case "application/x-ndjson":
+                return _Answer(turn)
+            case "text/plain":
+                return PlainText()
+            case "application/json":
+                return Whole(_Answer(turn).take)
+            case _:
+                types = "application/x-ndjson", "text/plain", "application/json"
+                raise self._upstream.mistyped(media_type, *types)
 
 
 def _request(turn: Turn) -> dict[str, Any]:
@@ -183,7 +193,7 @@ class _Answer:
             return
         try:
             last = decode(_line, self._lines.rest())
-        except AgentError:
+        except Unreadable:
             raise truncated() from None
         yield from self._say(last)
         if not self.over:

@@ -5,13 +5,16 @@
 
 What goes up is text alone: the system prompt, the history, the message. `metadata`, `parts` and the tools
 of earlier turns stay here. What comes back: text, reasoning as thoughts, tool calls (shown, not executed),
-usage; and a note `finish_reason` if the answer was cut by `length` or `content_filter`.
+usage; and a note `finish_reason` if the answer was cut: `length` or `content_filter`, also where the server
+has another word for it. An answer in which nothing is said, and a reason to finish that means a failure, fail
+the turn. Comments of the stream and chunks without content are signs of life.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
+from functools import partial
 from itertools import dropwhile, groupby
 from operator import itemgetter
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.completions import readers
+from gateway.completions import reader_of
 from gateway.interfaces import AgentError, Piece, Turn
 from gateway.upstream import Upstream, secret, within
 
@@ -75,7 +78,7 @@ class OpenAIAgent:
 
     def __call__(self, turn: Turn) -> AsyncGenerator[Piece, None]:
         return self._upstream.ask(
-            "/chat/completions", self._body(turn), turn.request_id, readers(self._upstream.refusal)
+            "/chat/completions", self._body(turn), turn.request_id, partial(reader_of, self._upstream)
         )
 
     async def check(self) -> str:

@@ -23,7 +23,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 @cache
 def private(kind: str) -> Any:
     match kind:
-        case "rsa" | "rsa next":
+        case "rsa":
             return rsa.generate_private_key(65537, 2048)
         case "rsa short":
             return rsa.generate_private_key(65537, 1024)

@@ -297,7 +297,7 @@ class Door:
     [
         (["--allow-anonymous"], {}, 200),
         ([], {"GATEWAY_ALLOW_ANONYMOUS": "true"}, 200),
-        ([], {"GATEWAY_API_KEYS": "ops=" + "k" * 16}, 401),
+        ([], {"GATEWAY_API_KEYS": "ops=k"}, 401),
         (["--authenticator", "own:Door"], {}, 200),
     ],
 )
@@ -367,15 +367,11 @@ SECRET_KEY = "a secret of thirty-two bytes, or more"
 
 def test_check_says_who_is_let_in_and_shows_no_key(invoke: Callable[..., Result], tmp_path: Path) -> None:
     assert "callers: everybody who can reach the address" in invoke("check").stdout
-    result = invoke(
-        "check",
-        GATEWAY_API_KEYS="ops=geheim-der-werkstatt ci=geheim-der-wache",
-        GATEWAY_JWT_SECRET=SECRET_KEY,
-    )
+    result = invoke("check", GATEWAY_API_KEYS="ops=geheim ci=geheim2", GATEWAY_JWT_SECRET=SECRET_KEY)
     assert "callers: well: the services ops, ci; users with a token\n" in result.stdout
     assert not any(key in result.output for key in ("geheim", SECRET_KEY))
     (tmp_path / "own.py").write_text(OWN)
-    result = invoke("check", "--authenticator", "own:Door", GATEWAY_API_KEYS="ops=geheim-der-werkstatt")
+    result = invoke("check", "--authenticator", "own:Door", GATEWAY_API_KEYS="ops=geheim")
     assert "callers: well: it is open to all\n" in result.stdout
     (tmp_path / "plain.py").write_text("async def door(token, headers): pass")
     assert "callers: whom plain:door lets in\n" in invoke("check", "--authenticator", "plain:door").stdout

@@ -17,7 +17,7 @@ from tests.gateway.issuer import issuer, jwk, pem, token
 NOW = 1_000_000.0
 SECRET = "a secret of thirty-two bytes, or more"
 ANN = mint(secret_key(SECRET), "ann", NOW + 60)
-KEYS = ("ops=geheim-der-werkstatt-1", "ci=geheim-der-werkstatt=2")
+KEYS = ("ops=geheim-1", "ci=geheim=2")
 
 
 def door(**settings: object) -> Door:
@@ -32,23 +32,12 @@ async def refusal(made: Door, given: str | None) -> tuple[str, str]:
 
 async def test_a_service_key_is_of_a_service_that_names_its_users() -> None:
     made = door(api_keys=KEYS, jwt_secret=SECRET)
-    for key in ("geheim-der-werkstatt-1", "geheim-der-werkstatt=2"):
+    for key in ("geheim-1", "geheim=2"):
         assert await made(key, {}) == Caller(service=True)
     assert await made(ANN, {}) == Caller("ann", NOW + 60)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        "ops",
-        "ops=geheim-der-werkstatt-1",
-        "geheim-der-werkstatt-",
-        "geheim-der-werkstatt-1 ",
-        "geheim-der-werkstatt-11",
-        "\ud800",
-    ],
-)
+@pytest.mark.parametrize("given", ["", "ops", "ops=geheim-1", "geheim-", "geheim-1 ", "geheim-11", "\ud800"])
 async def test_what_is_almost_a_service_key_is_none(given: str) -> None:
     assert await refusal(door(api_keys=KEYS), given) == (
         "unauthenticated",
@@ -83,7 +72,7 @@ async def test_all_kinds_of_keys_work_beside_each_other() -> None:
         made = door(api_keys=KEYS, jwt_secret=SECRET, jwt_public_key=pem("SECP256R1"), jwks_url=keys.url)
         for given in (ANN, token("SECP256R1", "ES256"), token("rsa", "RS256", "r")):
             assert (await made(given, {})).user == "ann"
-        assert (await made("geheim-der-werkstatt-1", {})).service
+        assert (await made("geheim-1", {})).service
         assert await made.check() == f"the services ops, ci; users with a token; 1 keys at {keys.url}"
         keys.status = 500
         with pytest.raises(AgentError, match="the status is 500"):
@@ -113,11 +102,7 @@ async def test_audience_and_issuer_are_those_of_the_settings() -> None:
         ({"jwt_public_key": __file__}, "GATEWAY_JWT_PUBLIC_KEY is of no use: this is no public key in PEM"),
         ({"jwks_url": "ann:geheim@id.example"}, "GATEWAY_JWKS_URL is of no use: this is no address"),
         (
-            {"api_keys": ("ops=geheim-der-werkstatt", "ci=geheim-der-wer")},
-            "GATEWAY_API_KEYS is of no use: the key named ci has 14 characters; it must have at least 16",
-        ),
-        (
-            {"api_keys": ("a=geheim-der-werkstatt", "a=b")},
+            {"api_keys": ("a=geheim", "a=b")},
             "GATEWAY_API_KEYS is of no use: there are two keys of the name a",
         ),
     ],
@@ -129,14 +114,3 @@ def test_keys_that_are_none_are_told_by_the_name_of_their_setting(
         door(**settings)
     assert str(error.value).startswith(why)
     assert "geheim" not in str(error.value)
-
-
-async def test_keys_are_asked_for_by_a_clock_that_does_not_jump() -> None:
-    wall = NOW
-    async with issuer(jwk("rsa", kid="r")) as keys:
-        made = door_of(Settings(jwks_url=keys.url), lambda: wall)
-        for jump in (0.0, 3600.0, -7200.0):
-            wall = NOW + jump
-            assert (await made(token("rsa", "RS256", "r"), {})).user == "ann"
-        assert keys.asked == 1
-        await made.aclose()

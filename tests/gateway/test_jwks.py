@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gateway.interfaces import AgentError
 from gateway.jwks import FRESH, PAUSE, Jwks
@@ -124,52 +121,6 @@ async def test_an_unknown_key_id_asks_again_but_seldom() -> None:
         assert keys.asked == 2
 
 
-async def test_a_key_that_was_replaced_under_its_id_counts_as_soon_as_it_may_be_asked_for() -> None:
-    async with issuer(jwk("rsa", kid="main")) as keys, reading(keys.url) as reader:
-        before, after = token("rsa", "RS256", "main"), token("rsa next", "RS256", "main")
-        assert await reader.user(before) == "ann"
-        keys.body = key_set(jwk("rsa next", kid="main"))
-        assert await reader.refusal(after) == "unauthenticated"
-        assert keys.asked == 1  # just now it was another one
-        reader.time += PAUSE
-        assert await reader.user(after) == "ann"
-        assert keys.asked == 2
-        assert await reader.refusal(before) == "unauthenticated"
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["main", "other", None]), st.floats(0.0, 8.0)), max_size=12))
-def test_whoever_shows_bad_signatures_makes_nobody_ask_more_often(
-    came: list[tuple[str | None, float]],
-) -> None:
-    async def story() -> None:
-        async with issuer(jwk("rsa", kid="main")) as keys, reading(keys.url) as reader:
-            asked_at: list[float] = []
-            for kid, seconds in (("main", 0.0), *came):
-                before = keys.asked
-                assert await reader.refusal(token("rsa next", "RS256", kid)) == "unauthenticated"
-                asked_at += [reader.time] * (keys.asked - before)
-                reader.time += seconds
-            assert all(later - earlier >= PAUSE for earlier, later in pairwise(asked_at))
-
-    asyncio.run(story())
-
-
-async def test_who_asks_and_goes_makes_nobody_ask_more_often_where_keys_are_known() -> None:
-    async with issuer(RSA) as keys, reading(keys.url) as reader:
-        await reader.user(BY_RSA)
-        reader.time += PAUSE
-        keys.held.clear()
-        keys.came.clear()
-        async with asyncio.TaskGroup() as group:
-            goes = group.create_task(reader.user(token("rsa next", "RS256", "r")))
-            await keys.came.wait()
-            goes.cancel()
-        keys.held.set()
-        assert await reader.refusal(token("rsa next", "RS256", "r")) == "unauthenticated"
-        assert keys.asked == 2
-
-
 async def test_other_algorithms_than_those_of_public_keys_ask_nobody() -> None:
     async with issuer(RSA) as keys, reading(keys.url) as reader:
         assert await reader.jwks.find("HS256", None) == []
@@ -209,3 +160,26 @@ async def test_check_says_what_is_there() -> None:
 def test_what_is_no_url_is_refused_at_once() -> None:
     with pytest.raises(BadKey, match="this is no address"):
         Jwks("id.example", lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE is '/nowhere/ca.pem': No such file"),
+        ("HTTPS_PROXY", "socks5://ann:geheim@proxy.example", "HTTPS_PROXY names a SOCKS proxy"),
+    ],
+)
+def test_what_the_environment_lacks_for_fetching_keys_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, why: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadKey, match=why) as caught:
+        Jwks("https://id.example/keys", lambda: 0.0)
+    assert "geheim" not in str(caught.value)
+
+
+async def test_proxies_that_are_set_for_others_keep_no_keys_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "localhost,fd07:b51a:cc66:f0::/64,[::1]")
+    async with issuer(RSA, EC) as keys, reading(keys.url) as reader:
+        assert await reader.jwks.check() == f"2 keys at {keys.url}"

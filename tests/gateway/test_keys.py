@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
-from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
 from gateway.keys import PUBLIC, SECRET, BadKey, FixedKeys, public_key, public_keys_of_set, secret_key
@@ -116,31 +113,6 @@ def test_of_a_key_set_public_keys_for_signatures_are_taken() -> None:
         ("c", {"ES256"}),
         (None, {"EdDSA"}),
     ]
-
-
-@pytest.mark.parametrize(
-    "odd", [None, "x", 7, True, [], [[{}]], {"kty": "RSA", "n": 1, "e": []}, {"kty": {}}]
-)
-def test_an_entry_that_is_no_key_spoils_none_of_the_others(odd: object) -> None:
-    good = jwk("rsa", kid="good")
-    for entries in ([odd, good], [good, odd]):
-        found = public_keys_of_set(json.dumps({"keys": entries}).encode())
-        assert [key.kid for key in found] == ["good"]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-FIELDS = ("kty", "crv", "n", "e", "x", "y", "d", "k", "alg", "use", "kid", "key_ops", "x5c")
-KINDS = st.sampled_from(["RSA", "EC", "OKP", "oct", "P-256", "Ed25519", "X25519", "sig", "AQAB", "AA"])
-
-
-@given(JSON | st.dictionaries(st.sampled_from(FIELDS), KINDS | JSON))
-def test_whatever_an_entry_is_the_good_key_beside_it_counts(odd: object) -> None:
-    found = public_keys_of_set(json.dumps({"keys": [odd, jwk("ed25519", kid="good")]}).encode())
-    assert "good" in [key.kid for key in found]
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,55 @@ def test_a_line_beyond_the_limit_is_refused_finished_or_not(end: bytes) -> None:
 
 def test_events_are_their_data_however_the_stream_is_cut() -> None:
     stream = ': hello\r\nevent: x\r\ndata: {"a":\r\ndata:"é"}\r\nid: 7\r\n\r\n\r\ndata: [DONE]\n\ndata: cut'
+    for end in ("\r\n", "\n", "\r"):
+        for chunks in every_cut(stream.replace("\r\n", end).encode()):
+            events = Events()
+            assert read(events, chunks) == [("x", '{"a":\n"é"}'.encode()), ("", b"[DONE]")]
+            assert [*events.end()] == [("", b"cut")]
+
+
+def test_what_servers_write_beside_the_standard_are_events_too() -> None:
+    stream = (
+        '\ufeffdata: 1\n\nerror: {"code":400}\n\nevent: error\ndata: no\n\n{"error":"a"}\n'
+        'data: 2\n{"error":"b"}\n[{\n  "error": "data: c"\n}]\n\ndata: 3\n\n{\n  "error": "d"'
+    )
     for chunks in every_cut(stream.encode()):
-        assert read(Events(), chunks) == ['{"a":\n"é"}'.encode(), b"[DONE]"]
+        events = Events()
+        assert [*read(events, chunks), *events.end()] == [
+            ("", b"1"),
+            ("error", b'{"code":400}'),
+            ("error", b"no"),
+            ("", b'{"error":"a"}'),
+            ("", b"2"),
+            ("", b'{"error":"b"}'),
+            ("", b'[{\n  "error": "data: c"\n}]'),
+            ("", b"3"),
+            ("", b'{\n  "error": "d"'),
+        ]
+
+
+def test_characters_that_python_takes_for_line_ends_do_not_end_a_line_of_an_event() -> None:
+    line = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1eg".encode()
+    for chunks in every_cut(b"data: " + line + b"\r\r"):
+        assert read(Events(), chunks) == [("", line)]
+
+
+def test_a_byte_order_mark_is_dropped_before_the_first_line_only() -> None:
+    for chunks in every_cut("\ufeffa\n\ufeffb\n".encode()):
+        assert read(Lines(), chunks) == [b"a", "\ufeffb".encode()]
+    for chunks in every_cut("\ufeffa".encode()):
+        lines, text, whole = Lines(), PlainText(), Whole(lambda body: iter([body.decode()]))
+        assert (read(lines, chunks), lines.rest()) == ([], b"a")
+        assert "".join([*read(text, chunks), *text.end()]) == "a"
+        assert [*read(whole, chunks), *whole.end()] == ["a"]
 
 
 def test_an_event_of_too_many_lines_is_refused() -> None:
     line = b"data: " + b"x" * 1000 + b"\n"
     with pytest.raises(AgentError, match="1,048,576 bytes"):
         read(Events(), [line] * 1100)
+    with pytest.raises(AgentError, match="1,048,576 bytes"):
+        read(Events(), [b"{\n", *[line] * 1100])
 
 
 def test_the_limit_is_that_of_each_event_not_of_all() -> None:

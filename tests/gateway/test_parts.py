@@ -13,7 +13,7 @@ SECRET = "a secret of thirty-two bytes, or more"
 
 
 def test_only_the_door_knows_the_keys() -> None:
-    app = load_app(Settings(store="memory:", jwt_secret=SECRET, api_keys=("ops=geheim-der-werkstatt",)), {})
+    app = load_app(Settings(store="memory:", jwt_secret=SECRET, api_keys=("ops=geheim",)), {})
     assert "geheim" not in repr(app.supervisor.runtime.settings)
     assert SECRET not in repr(app.supervisor.runtime.settings)
 
@@ -29,7 +29,7 @@ def test_without_keys_it_listens_on_this_machine(host: str) -> None:
         {"allow_anonymous": True},
         {"jwt_secret": SECRET},
         {"jwks_url": "https://id.example/keys"},
-        {"api_keys": ("ops=geheim-der-werkstatt",)},
+        {"api_keys": ("ops=geheim",)},
         {"uds": "gw.sock"},
     ],
 )

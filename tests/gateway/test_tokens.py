@@ -23,17 +23,12 @@ KEY = secret_key(SECRET)
 RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 NOW = 1_000_000.0
-USER_ID = "1–256 characters, no control characters, no /"
 
 
 def signed(key: Any = SECRET, algorithm: str = "HS256", /, **claims: Any) -> str:
     """A token of Ann's for an hour, unless `claims` say otherwise; those that are None are left out."""
-    return jwt.encode(body(**claims), key, algorithm)
-
-
-def body(**claims: Any) -> dict[str, Any]:
-    claimed = {"sub": "ann", "exp": NOW + 3600} | claims
-    return {name: value for name, value in claimed.items() if value is not None}
+    body = {"sub": "ann", "exp": NOW + 3600} | claims
+    return jwt.encode({name: value for name, value in body.items() if value is not None}, key, algorithm)
 
 
 def tokens(*keys: Key, now: float = NOW, **options: Any) -> Tokens:
@@ -113,61 +108,25 @@ async def test_what_is_no_token_does_not_count_and_is_not_shown(token: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("claims", "why"),
+    "claims",
     [
-        ({"exp": None}, "exp is missing"),
-        ({"exp": "1700000000"}, "exp is wrong (expected a number, got a string)"),
-        ({"exp": True}, "exp is wrong (expected a number, got true or false)"),
-        ({"sub": None}, "sub is missing"),
-        ({"sub": 42}, "sub is wrong (expected a string, got a whole number)"),
-        ({"sub": ""}, f"sub is wrong (expected {USER_ID})"),
-        ({"sub": "https://login.example/id/00D/005"}, f"sub is wrong (expected {USER_ID})"),
-        ({"sub": "a\nb"}, f"sub is wrong (expected {USER_ID})"),
-        ({"sub": "x" * 257}, f"sub is wrong (expected {USER_ID})"),
-        ({"agents": "echo"}, "agents is wrong (expected an array or null, got a string)"),
-        ({"agents": ["echo", 1]}, "agents[1] is wrong (expected a string, got a whole number)"),
-        ({"sessions": {"s": 1}}, "sessions is wrong (expected an array or null, got an object)"),
-        ({"nbf": "now"}, "nbf is wrong (expected a number, got a string)"),
-        ({"aud": 7}, "aud is wrong (expected a string or an array or null, got a whole number)"),
-        ({"iss": []}, "iss is wrong (expected a string or null, got an array)"),
+        {"exp": None}, {"exp": "soon"}, {"exp": True}, {"exp": 10**400}, {"sub": None}, {"sub": 7},
+        {"sub": ""}, {"sub": "a/b"}, {"sub": "a\nb"}, {"sub": "x" * 257}, {"agents": "echo"}, {"agents": [1]},
+        {"sessions": {"s": 1}}, {"nbf": "now"}, {"aud": 7}, {"iss": []},
     ],
-    ids=lambda given: str(given)[:40],
-)
-async def test_a_token_with_a_claim_that_is_missing_or_malformed_is_told_which_and_why(
-    claims: dict[str, Any], why: str
-) -> None:
-    code, sentence = await refusal(raw(json.dumps(body(**claims))))
-    assert (code, sentence) == ("unauthenticated", f"This token does not count here: its claim {why}.")
+)  # fmt: skip
+async def test_claims_that_are_missing_or_malformed_make_it_count_for_nothing(claims: dict[str, Any]) -> None:
+    code, why = await refusal(signed(**claims) if "iss" not in claims else raw(claims))
+    assert (code, why) == (
+        "unauthenticated",
+        "This token does not count here: it must have sub, a user, and exp; agents and sessions are lists, "
+        "if given.",
+    )
 
 
-@pytest.mark.parametrize(
-    "payload",
-    ["", "7", "[]", '"ann"', '{"sub": "ann", "exp": 1e400}', '{"sub": "\\ud800", "exp": 9e9}', "[" * 100_000],
-    ids=lambda payload: payload[:20],
-)
-async def test_claims_that_are_no_json_object_count_for_nothing(payload: str) -> None:
-    code, sentence = await refusal(raw(payload))
-    assert (code, sentence[:32]) == ("unauthenticated", "This token does not count here: ")
-    assert len(sentence) < 120
-
-
-async def test_no_token_may_name_the_user_of_callers_who_name_nobody() -> None:
-    for claimed, narrowed in (("user", None), ("user", ["echo"])):
-        code, sentence = await refusal(signed(sub=claimed, agents=narrowed))
-        assert (code, sentence) == (
-            "unauthenticated",
-            "This token does not count here: its claim sub is wrong ('user' is kept for callers who name "
-            "nobody; expected another user id).",
-        )
-    for free in ("User", "users", "user "):
-        assert (await tokens().read(signed(sub=free))).user == free
-    with pytest.raises(Refused, match="'user' is kept for callers who name nobody"):
-        mint(KEY, "user", NOW)
-
-
-def raw(payload: str) -> str:
-    """A token with that payload, whatever it is."""
-    return jwt.PyJWS().encode(payload.encode(), SECRET, "HS256")
+def raw(claims: dict[str, Any]) -> str:
+    """PyJWT makes no token with such an issuer."""
+    return jwt.PyJWS().encode(json.dumps({"sub": "ann", "exp": NOW + 60} | claims).encode(), SECRET, "HS256")
 
 
 async def test_a_token_that_is_over_says_so_half_a_minute_late() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from ssl import SSLContext
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ class Server:
 
 
 @asynccontextmanager
-async def _serving(answer: Answer) -> AsyncIterator[Server]:
+async def _serving(answer: Answer, ssl: SSLContext | None = None) -> AsyncIterator[Server]:
     seen = Server()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,8 +107,8 @@ async def _serving(answer: Answer) -> AsyncIterator[Server]:
             tasks.append(group.create_task(converse(reader, writer)))
 
         tasks: list[asyncio.Task[None]] = []
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024)
-        seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024, ssl=ssl)
+        seen.url = f"{'https' if ssl else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield seen
         finally:
@@ -120,6 +121,6 @@ async def _serving(answer: Answer) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def serving() -> Callable[[Answer], Any]:
-    """`async with serving(answer) as server`: `answer` is called with every request; its failures are the
-    test's."""
+    """`async with serving(answer, ssl=None) as server`: `answer` is called with every request; its failures
+    are the test's."""
     return _serving

@@ -11,6 +11,7 @@ import pytest
 from gateway.agents.http import HttpAgent
 from gateway.interfaces import (
     AgentError,
+    Alive,
     Note,
     Past,
     Piece,
@@ -58,7 +59,7 @@ def streaming(*chunks: str | bytes, media_type: str = NDJSON) -> Callable[[Any],
 
 async def collect(agent: HttpAgent, asked: Turn | None = None) -> list[Piece]:
     async with asyncio.timeout(WAIT), aclosing(agent(asked or turn())) as pieces:
-        return [piece async for piece in pieces]
+        return [piece async for piece in pieces if not isinstance(piece, Alive)]
 
 
 async def fail(agent: HttpAgent) -> tuple[list[Piece], AgentError]:
@@ -67,7 +68,8 @@ async def fail(agent: HttpAgent) -> tuple[list[Piece], AgentError]:
     try:
         async with asyncio.timeout(WAIT), aclosing(agent(turn())) as answer:
             async for piece in answer:
-                pieces.append(piece)
+                if not isinstance(piece, Alive):
+                    pieces.append(piece)
     except AgentError as error:
         return pieces, error
     pytest.fail(f"answered {pieces}")
@@ -190,6 +192,37 @@ async def test_any_cut_and_line_end_reads_the_same(serving: Any) -> None:
         chunks = [data[i : i + size] for i in range(0, len(data), size)]
         async with serving(streaming(*chunks)) as server, agent_at(server) as agent:
             assert await collect(agent) == ["zwölf 🎈\u2028", "\ud83c"]
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r\n", "{}\n", " "])
+async def test_an_agent_that_has_nothing_to_say_yet_may_show_that_it_is_alive(
+    serving: Any, sign: str
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(exchange: Any) -> None:
+        await exchange.begin(NDJSON)
+        await exchange.send(sign)
+        await go_on.wait()
+        await exchange.send(ndjson({"text": "a"}, DONE))
+        await exchange.end()
+
+    async with serving(answer) as server, agent_at(server) as agent, aclosing(agent(turn())) as pieces:
+        async with asyncio.timeout(WAIT):
+            assert await anext(pieces) == Alive()
+            go_on.set()
+            assert [piece async for piece in pieces] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [(NDJSON, ndjson({"text": "a"}, DONE)), ("text/plain", "a"), ("application/json", '{"text": "a"}')],
+)
+async def test_a_byte_order_mark_is_no_part_of_the_answer(serving: Any, media_type: str, body: str) -> None:
+    data = f"\ufeff{body}".encode()
+    for chunks in ([data], [bytes([byte]) for byte in data]):
+        async with serving(streaming(*chunks, media_type=media_type)) as server, agent_at(server) as agent:
+            assert "".join(map(str, await collect(agent))) == "a"
 
 
 async def test_text_arrives_while_the_agent_is_still_writing(serving: Any) -> None:

@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.agents.openai import OpenAIAgent
 from gateway.interfaces import (
     AgentError,
+    Alive,
     Note,
     Past,
     Piece,
@@ -53,6 +62,9 @@ def said(finish_reason: str | None = None, **delta: Any) -> str:
     return event(choices=[{"index": 0, "delta": delta, "finish_reason": finish_reason}])
 
 
+END = said("stop") + DONE
+
+
 def streaming(*chunks: str | bytes) -> Callable[[Any], Awaitable[None]]:
     """A server that answers every request with these chunks, and an orderly end."""
 
@@ -66,7 +78,7 @@ def streaming(*chunks: str | bytes) -> Callable[[Any], Awaitable[None]]:
 
 async def collect(agent: OpenAIAgent, asked: Turn | None = None) -> list[Piece]:
     async with asyncio.timeout(WAIT), aclosing(agent(asked or turn())) as pieces:
-        return [piece async for piece in pieces]
+        return [piece async for piece in pieces if not isinstance(piece, Alive)]
 
 
 async def fail(agent: OpenAIAgent) -> tuple[list[Piece], AgentError]:
@@ -75,7 +87,8 @@ async def fail(agent: OpenAIAgent) -> tuple[list[Piece], AgentError]:
     try:
         async with asyncio.timeout(WAIT), aclosing(agent(turn())) as answer:
             async for piece in answer:
-                pieces.append(piece)
+                if not isinstance(piece, Alive):
+                    pieces.append(piece)
     except AgentError as error:
         return pieces, error
     pytest.fail(f"answered {pieces}")
@@ -113,7 +126,7 @@ async def test_history_goes_up_strictly_in_turns_and_without_failed_answers(serv
         Past("user", "three", "t3", 5.0),
         Past("agent", "", "t3", 6.0, "completed"),
     ]
-    async with serving(streaming(DONE)) as server, agent_at(server) as agent:
+    async with serving(streaming(END)) as server, agent_at(server) as agent:
         await collect(agent, turn("four", history=history))
         assert server.only.json["messages"] == [
             {"role": "user", "content": "one\n\ntwo"},
@@ -125,7 +138,7 @@ async def test_history_goes_up_strictly_in_turns_and_without_failed_answers(serv
 async def test_options_shape_the_request(serving: Any) -> None:
     extra = '{"top_p": 0.5, "stream_options": null, "max_tokens": 9}'
     async with (
-        serving(streaming(DONE)) as server,
+        serving(streaming(END)) as server,
         agent_at(server, temperature=0.2, max_tokens=5, extra=extra, history=7) as agent,
     ):
         await collect(agent)
@@ -137,13 +150,13 @@ async def test_options_shape_the_request(serving: Any) -> None:
 
 async def test_without_a_key_nothing_is_sent_as_one(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    async with serving(streaming(DONE)) as server, agent_at(server, key_env="") as agent:
+    async with serving(streaming(END)) as server, agent_at(server, key_env="") as agent:
         await collect(agent)
         assert "authorization" not in server.only.headers
 
 
 async def test_the_usual_variable_is_used_if_it_is_set(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(streaming(DONE)) as server:
+    async with serving(streaming(END)) as server:
         async with agent_at(server) as agent:
             await collect(agent)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -154,14 +167,14 @@ async def test_the_usual_variable_is_used_if_it_is_set(serving: Any, monkeypatch
 
 
 async def test_a_request_id_that_is_no_header_stays_here(serving: Any) -> None:
-    async with serving(streaming(DONE)) as server, agent_at(server) as agent:
+    async with serving(streaming(END)) as server, agent_at(server) as agent:
         await collect(agent, turn(request_id="ä\r\nX-Evil: 1"))
         assert "x-request-id" not in server.only.headers
         assert "x-evil" not in server.only.headers
 
 
 async def test_a_query_of_the_address_is_kept(serving: Any) -> None:
-    async with serving(streaming(DONE)) as server:
+    async with serving(streaming(END)) as server:
         agent = OpenAIAgent("parrot", f"{server.url}/v1/?api-version=3")
         await collect(agent)
         await agent.aclose()
@@ -226,7 +239,7 @@ async def test_text_arrives_while_the_server_is_still_writing(serving: Any) -> N
         async with asyncio.timeout(WAIT):
             assert await anext(pieces) == "first"
             go_on.set()
-            assert [piece async for piece in pieces] == ["second"]
+            assert [piece async for piece in pieces if piece != Alive()] == ["second"]
 
 
 async def test_any_cut_any_line_end_and_noise_read_the_same(serving: Any) -> None:
@@ -493,7 +506,7 @@ async def test_a_connection_lost_after_the_finish_costs_nothing(serving: Any) ->
         assert await collect(agent) == ["a"]
 
 
-@pytest.mark.parametrize("data", ["{not json", "[]", '{"choices": [{"delta": {"content": 1}}]}'])
+@pytest.mark.parametrize("data", ["{not json", "[1]", '{"choices": [{"delta": {"content": 1}}]}'])
 async def test_garbage_fails_the_turn(serving: Any, data: str) -> None:
     async with (
         serving(streaming(said(content="a"), f"data: {data}\n\n")) as server,
@@ -543,6 +556,249 @@ async def test_a_server_that_hangs_up_without_a_word_is_unavailable(serving: Any
     async with serving(answer) as server, agent_at(server) as agent:
         _, error = await fail(agent)
         assert error.code == "agent_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (
+            400,
+            [{"error": {"code": 400, "message": "Unknown name web_search_options: Cannot find field."}}],
+            "refused the request (400): Unknown name web_search_options: Cannot find field.",
+        ),
+        (
+            400,
+            {
+                "object": "error",
+                "message": "This model's maximum context length is 4096 tokens.",
+                "code": 400,
+            },
+            "refused the request (400): This model's maximum context length is 4096 tokens.",
+        ),
+        (
+            404,
+            {"detail": "Model fake not found on this server"},
+            "refused the request (404): Model fake not found on this server",
+        ),
+        (
+            422,
+            {"detail": [{"loc": ["body", "temperature"], "msg": "must be below 2"}]},
+            "refused the request (422): must be below 2",
+        ),
+        (
+            500,
+            {"error": {"message": "model requires more system memory"}},
+            "is out of order (500): try again later. It says: model requires more system memory",
+        ),
+        (
+            429,
+            {"error": "slow down"},
+            "has too much to do, or its quota is used up (429): try again later. It says: slow down",
+        ),
+    ],
+)
+async def test_the_reason_of_a_refusal_is_told_in_whatever_shape_it_comes(
+    serving: Any, status: int, body: Any, says: str
+) -> None:
+    async def answer(exchange: Any) -> None:
+        await exchange.reply(f"\ufeff{json.dumps(body)}", "application/json", status)
+
+    async with serving(answer) as server, agent_at(server) as agent:
+        _, error = await fail(agent)
+        assert error.content == f"The model's server {says}"
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_refusal_is_logged_and_its_text_only_where_texts_of_exceptions_are(
+    serving: Any, logged: Any, status: int, text: bool
+) -> None:
+    async def answer(exchange: Any) -> None:
+        error = {"message": "Cannot answer: what the user wrote", "code": "too_long", "status": 400}
+        await exchange.reply(json.dumps({"error": error}), "application/json", status)
+
+    logs = logged(exception_text=text)
+    async with serving(answer) as server, agent_at(server) as agent:
+        await fail(agent)
+        lines = [json.loads(line) for line in logs.getvalue().splitlines()]
+        [line] = [line for line in lines if line["event"] == "upstream refused"]
+    assert (line["status"], line["code"], line["url"]) == (400, "too_long", f"{server.url}/v1")
+    assert ("what the user wrote" in logs.getvalue()) is text
+
+
+# ── Signs of life ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("media_type", "sign"),
+    [
+        (SSE, ": keep-alive\n\n"),
+        (SSE, ":"),
+        (SSE, event(choices=[])),
+        (SSE, said(role="assistant", content="")),
+        (SSE, said(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": "["}}])),
+        ("application/json", "\n"),
+    ],
+)
+async def test_whatever_a_server_sends_while_it_says_nothing_is_a_sign_of_life(
+    serving: Any, media_type: str, sign: str
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(exchange: Any) -> None:
+        await exchange.begin(media_type)
+        for _ in range(3):
+            await exchange.send(sign)
+            await go_on.wait()
+            go_on.clear()
+        await exchange.end()
+
+    async with serving(answer) as server, agent_at(server) as agent, aclosing(agent(turn())) as pieces:
+        async with asyncio.timeout(WAIT):
+            for _ in range(3):
+                assert await anext(pieces) == Alive()
+                go_on.set()
+
+
+# ── What the environment says ───────────────────────────────────────────────────────────────────────────────
+
+HTTPS = "https://model.example/v1"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`environment(NAME="value")`: from here on these variables say how servers are called, and no others."""
+
+    def set_to(**variables: str) -> None:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "localhost,127.0.0.1,::1,[::1]"},
+        {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "localhost,fd07:b51a:cc66:f0::/64"},
+        {"ALL_PROXY": "socks5://127.0.0.1:1089", "NO_PROXY": "127.0.0.1"},
+        {"ALL_PROXY": "socks5://127.0.0.1:1089"},
+        {"HTTP_PROXY": "http://127.0.0.1:9"},
+        {"HTTP_PROXY": "gopher://[nonsense", "HTTPS_PROXY": "socks5://x", "ALL_PROXY": "?"},
+        {"SSL_CERT_FILE": "/nowhere/ca.pem", "SSL_CERT_DIR": "/nowhere"},
+    ],
+)
+async def test_a_server_on_this_machine_is_called_directly_whatever_the_environment_says(
+    serving: Any, environment: Callable[..., None], variables: dict[str, str]
+) -> None:
+    environment(**variables)
+    async with serving(streaming(said("stop", content="a"), DONE)) as server, agent_at(server) as agent:
+        assert await collect(agent) == ["a"]
+        assert "parrot" in await agent.check()
+
+
+async def test_any_other_server_is_called_through_the_proxy_that_is_named(
+    serving: Any, environment: Callable[..., None]
+) -> None:
+    async with serving(streaming(said("stop", content="a"), DONE)) as proxy:
+        environment(HTTP_PROXY=proxy.url.replace("//", "//ann:geheim@"), NO_PROXY="other.example,[::1]")
+        agent = OpenAIAgent("parrot", "http://model.example/v1")
+        assert await collect(agent) == ["a"]
+        await agent.aclose()
+        assert proxy.only.path == "http://model.example/v1/chat/completions"
+        assert proxy.only.headers["proxy-authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"), [("HTTP_PROXY", "http://model.example/v1"), ("ALL_PROXY", HTTPS)]
+)
+async def test_of_a_proxy_that_is_not_there_the_variable_is_named(
+    serving: Any, environment: Callable[..., None], variable: str, address: str
+) -> None:
+    async with serving(streaming()) as proxy:
+        pass
+    environment(**{variable: proxy.url})
+    agent = OpenAIAgent("parrot", address)
+    _, error = await fail(agent)
+    assert error.code == "agent_unavailable"
+    assert f"cannot be reached: the proxy that {variable} names is not there" in error.content
+    with pytest.raises(AgentError, match=f"{address} cannot be reached: the proxy that {variable} names"):
+        await agent.check()
+    await agent.aclose()
+
+
+async def test_a_proxy_that_refuses_is_named(serving: Any, environment: Callable[..., None]) -> None:
+    async def answer(exchange: Any) -> None:
+        assert (exchange.method, exchange.path) == ("CONNECT", "model.example:443")
+        await exchange.raw("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(answer) as proxy:
+        environment(HTTPS_PROXY=proxy.url)
+        agent = OpenAIAgent("parrot", HTTPS)
+        _, error = await fail(agent)
+        await agent.aclose()
+    assert "the proxy that HTTPS_PROXY names is not there, or refuses" in error.content
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"HTTPS_PROXY": "socks5://ann:geheim@proxy.example:1080"}, "HTTPS_PROXY names a SOCKS proxy"),
+        ({"ALL_PROXY": "gopher://ann:geheim@proxy.example"}, "ALL_PROXY names no proxy"),
+        ({"https_proxy": "http://ann:geheim@proxy.example:x"}, "https_proxy names no proxy"),
+        (
+            {"SSL_CERT_FILE": "/nowhere/ca.pem"},
+            "SSL_CERT_FILE is '/nowhere/ca.pem': No such file or directory",
+        ),
+        ({"SSL_CERT_FILE": __file__}, "SSL_CERT_FILE is .*: there are no certificates in it"),
+        ({"SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR is '/nowhere': No such file or directory"),
+    ],
+)
+def test_what_an_agent_cannot_do_without_is_named_by_its_variable_and_without_secrets(
+    environment: Callable[..., None], variables: dict[str, str], why: str
+) -> None:
+    environment(**variables)
+    with pytest.raises(ValueError, match=why) as caught:
+        OpenAIAgent("parrot", HTTPS)
+    assert "geheim" not in str(caught.value)
+
+
+async def test_a_certificate_that_is_not_trusted_is_named_and_the_environment_may_name_its_authority(
+    serving: Any, environment: Callable[..., None], tmp_path: Path
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    async with serving(streaming(said("stop", content="a"), DONE), ssl=tls) as server:
+        environment()
+        async with agent_at(server) as agent:
+            _, error = await fail(agent)
+            assert error.code == "agent_unavailable"
+            assert "cannot be trusted: self-signed certificate; SSL_CERT_FILE may name" in error.content
+        environment(SSL_CERT_FILE=str(certificate))
+        async with agent_at(server) as agent:
+            assert await collect(agent) == ["a"]
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate of this machine that nobody else vouches for, and its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    today = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(private, SHA256())
+    )
+    files = folder / "server.pem", folder / "server.key"
+    files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    files[1].write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
 
 
 # ── Cancelling, and the line ────────────────────────────────────────────────────────────────────────────────

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import pytest
-
 from gateway import __version__
-from gateway.interfaces import Caller, Key, Unavailable
+from gateway.interfaces import Key, Unavailable
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
-from protocol.errors import Refused
-from tests.harness import WAIT
 
 
 async def test_it_is_alive_and_ready_until_it_stops(in_memory: Any) -> None:
@@ -37,33 +32,6 @@ async def test_it_is_not_ready_while_the_store_does_not_answer(in_memory: Any) -
     async with in_memory(store=Away()) as rig:
         ready = await rig.http.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"status": "store unavailable"})
-
-
-@pytest.mark.parametrize("line", ["Host: 10.244.1.7:8080\r\n", "Host: evil.example\r\n", ""])
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_probes_are_answered_by_any_host_or_none_and_nothing_else_is(
-    served: Any, version: str, line: str
-) -> None:
-    settings = Settings(allow_hosts=("chat.example.org",), drain_timeout=0.01)
-    async with served(settings, authenticator=nobody) as rig:
-
-        async def status(path: str) -> int:
-            url = rig.http.base_url
-            reader, writer = await asyncio.open_connection(url.host, url.port)
-            writer.write(f"GET {path} HTTP/{version}\r\n{line}Connection: close\r\n\r\n".encode())
-            async with asyncio.timeout(WAIT):
-                answer = await reader.read()
-            writer.close()
-            return int(answer.split()[1])
-
-        for path in ("/healthz", "/readyz"):
-            assert await status(path) == 200
-        for path in ("/", "/api/agents", "/health", "/healthz/", "/readyz/x", "//readyz"):
-            assert await status(path) == 403
-
-
-async def nobody(_token: object, _headers: object) -> Caller:
-    raise Refused("unauthenticated", "Nobody.")
 
 
 async def test_numbers_are_for_prometheus(in_memory: Any) -> None:
