@@ -1,8 +1,8 @@
 """uvicorn's WebSocket protocol with corked writes: one write per loop pass.
 
 `Corked` offers the app the ASGI extension `trunkline.cork`. What is above ASGI works without it, only slower.
-It rests on uvicorn's private code: pyproject pins one minor of it, and `tests/gateway/test_cork.py` has a
-test for each assumption.
+It rests on private code of uvicorn and websockets: pyproject pins one minor of each, and `tests/test_pins.py`
+has each name that is used, and what it is assumed to do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What runs an app: uvicorn with corked WebSocket writes, and a shutdown that drains first.
 
 `serve` runs an app until it is told to stop. `Server` rests on uvicorn's private code: pyproject pins one
-minor of it, and `tests/gateway/test_serve.py` has a test for each assumption.
+minor of it, and `tests/test_pins.py` has each name that is used, and what it is assumed to do.
 """
 
 from __future__ import annotations
