@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +35,7 @@ __all__ = ["reader_of"]
 
 _SSE = "text/event-stream"
 _JSON = "application/json"
+_JSON_LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 _CUT = {
     "length": "length",
@@ -68,9 +69,13 @@ def reader_of(server: Upstream, media_type: str) -> Reader:
     """What reads one completion that comes as `media_type`. Some servers do not stream, and some call a
     stream by another name, or by none."""
     completion = _Completion(server)
-    if media_type in (_SSE, ""):
+    if media_type in (_SSE, *_JSON_LINES, ""):
         return _Stream(completion)
     return _Mislabelled(completion, server, media_type)
+
+
+_Empty: TypeAlias = list[Any]
+"""What servers in PHP make of an object with nothing in it."""
 
 
 class _Function(Struct):
@@ -81,7 +86,7 @@ class _Function(Struct):
 class _CallPiece(Struct):
     index: Any = None
     id: Any = None
-    function: _Function | None = None
+    function: _Function | _Empty | None = None
 
 
 class _Said(Struct):
@@ -96,8 +101,8 @@ class _Said(Struct):
 
 class _Choice(Struct):
     index: Any = 0
-    delta: _Said | None = None
-    message: _Said | None = None
+    delta: _Said | _Empty | None = None
+    message: _Said | _Empty | None = None
     finish_reason: Any = None
     error: Any = None
 
@@ -124,7 +129,9 @@ class _Call:
         """Servers that send calls whole may number all of them 0, or none: then the id tells them apart."""
         return piece.index in (None, self.index) and _word(piece.id) in ("", self.id)
 
-    def add(self, function: _Function) -> None:
+    def add(self, function: _Function | _Empty | None) -> None:
+        if not isinstance(function, _Function):
+            return
         self.name = self.name or _word(function.name)
         arguments = function.arguments
         if not isinstance(arguments, str | None):  # they should be JSON in a text, and are JSON itself
@@ -164,7 +171,7 @@ class _Completion:
         for one in document if isinstance(document, list) else [document]:
             chunk = convert(one, _Chunk)
             for choice in filter(None, chunk.choices or ()):
-                if choice.index in (None, 0):
+                if choice.index in (None, 0, "0"):
                     yield from self._choose(choice)
             if is_error(one):
                 raise self.failure(one)
@@ -208,7 +215,7 @@ class _Completion:
     def _say(self, part: Thought | str | _CallPiece) -> Iterator[Piece]:
         self._said = True
         if isinstance(part, _CallPiece):
-            self._call(part).add(part.function or _Function())
+            self._call(part).add(part.function)
         else:
             yield part
 
@@ -227,9 +234,9 @@ class _Completion:
                     self._tokens[name] = count
 
 
-def _parts(said: _Said | None) -> Iterator[Thought | str | _CallPiece]:
+def _parts(said: _Said | _Empty | None) -> Iterator[Thought | str | _CallPiece]:
     """What a delta or a message holds, in order, without what is empty."""
-    if said is None:
+    if not isinstance(said, _Said):
         return
     if thought := _text(said.reasoning_content) or _text(said.reasoning) or _text(said.thinking):
         yield Thought(thought)
@@ -280,7 +287,11 @@ class _Stream:
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
         for event in self._events.feed(chunk):
-            yield from self._take(event)
+            try:
+                yield from self._take(event)
+            except Unreadable:  # it costs no answer that is complete
+                if not self._completion.finish_reason:
+                    raise
             if self.over:
                 return
 
@@ -289,8 +300,8 @@ class _Stream:
             try:
                 for event in self._events.end():
                     yield from self._take(event)
-            except Unreadable:
-                raise truncated() from None
+            except Unreadable:  # the event was cut; whether that matters, the next lines see
+                pass
         if not self.over and not self._completion.finish_reason:
             raise truncated()
         yield from self._completion.end()

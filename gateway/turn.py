@@ -264,6 +264,7 @@ class Answer:
         """A piece that is not plain text."""
         self._signs += 1
         if isinstance(piece, Alive):
+            self._counted += 1  # as if it had been counted: it is no delta
             return
         text, now = self.text, self._runtime.now
         if not self._timed:

@@ -30,7 +30,7 @@ __all__ = ["BadEnvironment", "Upstream", "secret", "within"]
 
 logger = structlog.get_logger("gateway.upstream")
 
-_ERROR_BODY_LIMIT = 64 << 10
+_ERROR_BODY_LIMIT = 1 << 20  # some servers repeat the whole request in it
 _MESSAGE_LIMIT = 200
 _CHECK_TIMEOUT = 5.0
 _REST_TIMEOUT = 0.2

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, get_args
 
-from gateway.interfaces import Piece, Turn
+from gateway.interfaces import Limits, Piece, Turn
 from gateway.threads import Threads
 
 __all__ = ["FunctionAgent", "callee"]
@@ -29,7 +29,8 @@ _PIECES = get_args(Piece)
 
 
 class FunctionAgent:
-    """`fn(turn)` as an `Agent`. Raises `TypeError` if `fn` is nothing that could answer a turn.
+    """`fn(turn)` as an `Agent`. Raises `TypeError` if `fn` is nothing that could answer a turn. If `fn` has
+    `limits`, they are the agent's.
 
     `history`: how many past messages `turn.history` holds. `threads`: how many turns run at once if `fn` is
     not async, 1 to 1,000; further ones wait. One that is cancelled is told at its next `yield`; one that
@@ -48,6 +49,7 @@ class FunctionAgent:
         if not 0 <= grace <= 3_600:
             raise ValueError(f"grace is {grace}; allowed are 0 to 3,600 seconds")
         self.history = history
+        self.limits: Limits | None = getattr(fn, "limits", None)
         self._fn = fn
         self._threads = Threads(threads, grace)
         self._answer = self._way_to_answer(fn)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Struct, json
 
 from gateway.interfaces import AgentError
@@ -68,6 +71,41 @@ def test_what_servers_write_beside_the_standard_are_events_too() -> None:
             ("", b"3"),
             ("", b'{\n  "error": "d"'),
         ]
+
+
+SCRAPS = st.sampled_from(
+    [
+        "data:",
+        "data: ",
+        "event: x",
+        "error: ",
+        ":",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\n",
+        "\n",
+        "\r",
+        "\r\n",
+        "a",
+        "é",
+        "\ufeff",
+    ]
+)
+
+
+@given(st.lists(SCRAPS, max_size=30), st.lists(st.integers(1, 4), min_size=1))
+def test_how_a_stream_of_events_is_cut_changes_nothing(scraps: list[str], sizes: list[int]) -> None:
+    data = "".join(scraps).encode()
+    chunks, at = [], 0
+    for size in itertools.cycle(sizes):
+        if at >= len(data):
+            break
+        chunks.append(data[at : at + size])
+        at += size
+    whole, cut = Events(), Events()
+    assert [*read(cut, chunks), *cut.end()] == [*read(whole, [data]), *whole.end()]
 
 
 def test_characters_that_python_takes_for_line_ends_do_not_end_a_line_of_an_event() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +189,11 @@ def test_without_any_there_are_three_to_play_with() -> None:
     assert list(load_agents([])) == ["eliza", "echo", "metronome"]
 
 
+def own() -> Any:
+    load_agent("mine_own:agent")
+    return sys.modules["mine_own"]
+
+
 BUILT_IN_SPECS = (
     "echo",
     "eliza?pace_ms=0",
@@ -219,9 +223,17 @@ async def test_an_agent_with_limits_is_otherwise_as_it_was() -> None:
     assert not hasattr(sys.modules["mine_own"].complete, "limits")
 
 
+def test_limits_of_a_function_or_of_what_is_called_like_one_count() -> None:
+    module = own()
+    module.agent.limits = Limits(turn=5)
+    module.made.limits = Limits(turn=6)
+    agents = load_agents(["a=mine_own:agent", "b=mine_own:made", "c=mine_own:agent?turn=7"])
+    runtime = Runtime(Settings(), agents, MemoryStore())
+    assert [runtime.limits(name).turn for name in agents] == [5, 6, 7]
+
+
 def test_a_spec_changes_those_limits_of_an_agent_that_it_names() -> None:
-    sys.path.insert(0, "")
-    importlib.import_module("mine_own").complete.limits = Limits(first_output=5, silence=6)
+    own().complete.limits = Limits(first_output=5, silence=6)
     runtime = Runtime(Settings(), load_agents(["a=mine_own:complete?silence=7"]), MemoryStore())
     assert runtime.limits("a") == (5, 7, 600)
 

@@ -393,4 +393,5 @@ async def test_signs_of_life_count_as_life_and_are_seen_by_nobody() -> None:
         client.put("message", session_id="s", turn_id="t", content="hi")
         end = await client.terminal("t")
         shown = "".join(frame.content for frame in client.of("s", frames.TextDelta))
+        assert g.runtime.metrics.deltas == 3
     assert (shown, end.content, end.input_tokens, end.output_tokens) == ("ab", "ab", 1, 2)

@@ -586,6 +586,11 @@ async def test_a_server_that_hangs_up_without_a_word_is_unavailable(serving: Any
             "refused the request (422): must be below 2",
         ),
         (
+            422,
+            {"detail": [{"msg": "too long", "input": "what the user wrote, " * 20_000}]},
+            "refused the request (422): too long",
+        ),
+        (
             500,
             {"error": {"message": "model requires more system memory"}},
             "is out of order (500): try again later. It says: model requires more system memory",

@@ -345,6 +345,30 @@ DIALECTS: dict[str, tuple[str, str, Read]] = {
         + DONE,
         Read(["Hi", ToolCall("7", "f", {})]),
     ),
+    "PHP: objects with nothing in them are lists": (
+        SSE,
+        'data: {"choices":[{"index":"0","delta":{"content":"Hi"},"message":[]}],"error":[]}\n\n'
+        'data: {"choices":[{"delta":[],"finish_reason":"stop"}],"usage":[]}\n\n' + DONE,
+        Read(["Hi"]),
+    ),
+    "no chunk after the reason to finish": (
+        SSE,
+        chunk({"content": "Hi"}, "stop") + 'data: "[DONE]"\n\ndata: bye\n\ndata: {',
+        Read(["Hi"]),
+    ),
+    "lines of JSON": (
+        "application/x-ndjson",
+        (chunk({"content": "Hello "}) + chunk({"content": "you"}, "stop", usage=USAGE)).replace("data: ", ""),
+        Read(HELLO),
+    ),
+    "the whole answer, called a stream": (
+        SSE,
+        json.dumps(
+            {"choices": [{"message": {"content": "Hello you"}, "finish_reason": "stop"}], "usage": USAGE},
+            indent=1,
+        ),
+        Read(HELLO),
+    ),
     # ── Failures at status 200, and answers that are none ──
     "FastAPI: a detail": (
         JSON,
