@@ -46,6 +46,9 @@ _CUT = {
     "safety": "content_filter",
     "sensitive": "content_filter",
     "recitation": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+    "spii": "content_filter",
 }
 """Reasons to finish that the client is told: what there is of the answer is right, but it is cut."""
 _BROKEN = {
@@ -179,7 +182,7 @@ class _Completion:
 
     def end(self) -> Iterator[Piece]:
         """What can be said now that it is complete. Raises `AgentError` if it is no answer."""
-        reason = self.finish_reason.lower()
+        reason = self.finish_reason.lower().rpartition(": ")[2]  # Gemini's: content_filter: SAFETY
         if reason in _BROKEN:
             raise AgentError(f"The model's server broke the answer off ({reason}).", "upstream_truncated")
         if not (self._said or reason):
@@ -242,12 +245,19 @@ def _parts(said: _Said | _Empty | None) -> Iterator[Thought | str | _CallPiece]:
         yield Thought(thought)
     parts: list[Any] = said.content if isinstance(said.content, list) else [said.content]
     for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else "text"
-        if kind in ("thinking", "reasoning"):
-            if thought := _text(part.get(kind)) or _text(part):
-                yield Thought(thought)
-        elif kind in ("text", "output_text", None) and (text := _text(part)):
-            yield text
+        fields = part if isinstance(part, dict) else {"text": part}
+        match fields.get("type"):
+            case None | "text" | "output_text":
+                if text := _text(fields.get("text")):
+                    yield text
+            case "refusal":
+                if text := _text(fields.get("refusal")):
+                    yield text
+            case "thinking" | "reasoning" as kind:
+                if thought := _text(fields.get(kind)) or _text(fields.get("text")):
+                    yield Thought(thought)
+            case _:  # references, pictures, sounds
+                pass
     if not said.content and (text := _text(said.refusal)):
         yield text
     yield from filter(None, said.tool_calls or ())

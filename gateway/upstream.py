@@ -32,6 +32,7 @@ logger = structlog.get_logger("gateway.upstream")
 
 _ERROR_BODY_LIMIT = 1 << 20  # some servers repeat the whole request in it
 _MESSAGE_LIMIT = 200
+_LOOKED_AT = 4_000  # of a sentence that may be a whole request
 _CHECK_TIMEOUT = 5.0
 _REST_TIMEOUT = 0.2
 _MAX_RETRY_AFTER = 24 * 3600.0
@@ -178,15 +179,15 @@ class Upstream:
 
     def _unreached(self, exc: httpx.RequestError) -> str:
         """Why it could not be reached, as far as that can be mended here."""
-        untrusted = next((e for e in _causes(exc) if isinstance(e, ssl.SSLCertVerificationError)), None)
-        if untrusted is not None:
+        tls = next((cause for cause in _causes(exc) if isinstance(cause, ssl.SSLError)), None)
+        if isinstance(tls, ssl.SSLCertVerificationError):
             return (
-                f"cannot be trusted: {untrusted.verify_message}; SSL_CERT_FILE may name a file with the "
+                f"cannot be trusted: {tls.verify_message}; SSL_CERT_FILE may name a file with the "
                 "certificate of its authority"
             )
         if self._proxy is None:
             return "cannot be reached"
-        if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        if tls is None and isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
             return (
                 f"cannot be reached: the proxy that {self._proxy.variable} names is not there, or refuses; "
                 "NO_PROXY may name what is called without it"
@@ -197,6 +198,7 @@ class Upstream:
         """One line of the server's own words."""
         if self._key:
             message = message.replace(self._key, "…")
+        message = message[:_LOOKED_AT]
         message = " ".join("".join(c if c.isprintable() else " " for c in message).split())
         return message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…"
 

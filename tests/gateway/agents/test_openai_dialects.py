@@ -265,6 +265,16 @@ DIALECTS: dict[str, tuple[str, str, Read]] = {
         ).replace("\n", "\r\n"),
         Read(["Hello you", ToolCall("call_0", "add", {"a": 1}), Usage(12, 3)]),
     ),
+    "Gemini: filtered, in its own word": (
+        SSE,
+        chunk({"content": "Hel"}, "content_filter: RECITATION") + DONE,
+        Read(["Hel", Note({"finish_reason": "content_filter"})]),
+    ),
+    "Gemini: a tool call that it cannot write": (
+        SSE,
+        chunk({}, "function_call_filter: MALFORMED_FUNCTION_CALL") + DONE,
+        Read([], Failure("upstream_truncated", None, "malformed_function_call")),
+    ),
     "Gemini: an error in a list": (
         JSON,
         '[{\n  "error": {\n    "code": 503,\n    "message": "The model is overloaded.",\n'
@@ -344,6 +354,13 @@ DIALECTS: dict[str, tuple[str, str, Read]] = {
         + chunk(None, "stop")
         + DONE,
         Read(["Hi", ToolCall("7", "f", {})]),
+    ),
+    "parts of other kinds": (
+        SSE,
+        chunk({"content": [{"type": "refusal", "refusal": "No."}, {"type": "audio", "text": "x"}, 7, None]})
+        + chunk({"content": {"type": "reasoning", "text": "Hm."}})
+        + chunk({"content": ["plain"]}, "stop"),
+        Read(["No.", Thought("Hm."), "plain"]),
     ),
     "PHP: objects with nothing in them are lists": (
         SSE,
