@@ -145,6 +145,8 @@ export class Browser {
   #locks = new Map();
   #channels = new Set();
   pages = [];
+  /** What its pages of one origin keep, over all tabs. */
+  local = new Map();
 
   page(options) {
     const page = new Page(this, options);
@@ -254,11 +256,8 @@ export class Page {
         this.requests.push(request);
         return request.answered;
       },
-      storage: {
-        getItem: (name) => storage.get(name) ?? null,
-        setItem: (name, value) => storage.set(name, value),
-        removeItem: (name) => storage.delete(name),
-      },
+      storage: storageIn(storage),
+      local: storageIn(browser.local),
       now: () => clock.wall,
       elapsed: () => clock.now,
       setTimeout: (ring, after) => clock.setTimeout(() => page.dead || ring(), after),
@@ -302,6 +301,12 @@ export class Page {
     return this.document.listening + this.window.listening;
   }
 }
+
+const storageIn = (map) => ({
+  getItem: (name) => map.get(name) ?? null,
+  setItem: (name, value) => map.set(name, value),
+  removeItem: (name) => map.delete(name),
+});
 
 class Listened extends EventTarget {
   listening = 0;

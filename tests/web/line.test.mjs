@@ -546,7 +546,7 @@ for (const [status, code, end] of [
   [503, 1013, "waiting"],
 ]) {
   test(`a stream that is refused with ${status} is as a socket closed with ${code}`, async () => {
-    const { page, gateway } = await without();
+    const { page, gateway } = await without({ token: "t" });
     page.request("events").json({ content: "No.", retry_after_ms: 5_000 }, status);
     await settle();
     assert.deepEqual([gateway.state.status, gateway.state.code, gateway.state.reason], [end, code, "No."]);

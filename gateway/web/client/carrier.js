@@ -129,6 +129,7 @@ export class Carrier {
   #mayAskAgain() {
     const may = this.#opener.canRenew && !this.#askedAgain;
     this.#askedAgain = true;
+    if (may) this.#opener.refused();
     return may;
   }
 

@@ -176,6 +176,8 @@ export class Desk {
     this.#who = who;
     if (before === null) {
       this.#become(who);
+    } else if (who.isGuest && before.user === null && !this.#greeted) {
+      this.#rename(who); // nobody else was here
     } else if (before.user === null || who.user === null) {
       // Only the gateway can tell whether that is the same user; if it never said who the last one was, nobody can.
       if (this.#greeted) this.kept = NOBODYS;

@@ -18,6 +18,7 @@ export const browser = () => ({
   WebSocket: globalThis.WebSocket,
   fetch: (...request) => fetch(...request),
   storage: inBrowser(() => sessionStorage),
+  local: inBrowser(() => localStorage),
   now: () => Date.now(),
   elapsed: () => performance.now(),
   setTimeout: (...timer) => setTimeout(...timer),

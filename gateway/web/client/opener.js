@@ -1,20 +1,25 @@
 // How a line is begun: where the gateway is, who asks, and by which way.
 
+import { Guest } from "./guest.js";
+import { OUT_OF_TOKEN } from "./rules.js";
 import { SocketLine } from "./socket.js";
 import { StreamLine } from "./stream.js";
 
 /** The `ref` of the frame that says who this is, and of those that say it again with another token. */
 export const HELLO = "hello";
 
-/** `token` is one, or a function that gets one. */
+/** `token` is one, or a function that gets one. Who has none is a guest, where the gateway wants a token. */
 export class Opener {
-  /** Told whose token it is, each time the function gave one, before that is used. */
+  /** Told whose token it is, each time there may be another one, before that is used. */
   told = () => {};
   #env;
   #url;
   #token;
   #user;
   #client;
+  #guest;
+  // What was last used where there was no token of the page's own.
+  #asGuest = null;
 
   constructor(env, { url, token, user, client }) {
     this.#env = env;
@@ -22,6 +27,7 @@ export class Opener {
     this.#token = token;
     this.#user = user;
     this.#client = client;
+    this.#guest = new Guest(env, url);
   }
 
   get hasSockets() {
@@ -30,28 +36,50 @@ export class Opener {
 
   /** May it be asked for another token than the last one? */
   get canRenew() {
-    return typeof this.#token === "function";
+    return typeof this.#token === "function" || !this.#token;
+  }
+
+  /** Is it a guest's, without a token of the page's own? */
+  get isGuest() {
+    return Boolean(this.#asGuest?.token);
   }
 
   /** Who asks, if that is known without asking for a token: see `identity`. */
   get who() {
-    return this.canRenew ? null : this.#whoHas(this.#token);
+    return typeof this.#token === "function" ? null : this.#whoHas(this.#token || this.#guest.kept);
   }
 
-  /** The token; an `Error`, if none could be got. */
+  /** The token; undefined without any, an `Error` if none could be got. */
   async token() {
-    if (!this.canRenew) return this.#token;
     try {
-      const token = await this.#token();
-      this.told(this.#whoHas(token));
+      const given = typeof this.#token === "function" ? await this.#token() : this.#token;
+      if (given) await this.#guest.adoptedBy(given);
+      const token = given || (await this.#guest.token());
+      this.#asGuest = given ? null : { token };
+      if (this.canRenew) this.told(this.#whoHas(token, this.isGuest));
       return token;
     } catch (error) {
       return error instanceof Error ? error : new Error(String(error));
     }
   }
 
+  /** The gateway does not take what `token` last gave: it may have a better one. */
+  refused() {
+    if (this.#asGuest) this.#guest.refused(this.#asGuest.token);
+  }
+
   /** Ask over HTTP; the JSON that is answered. Rejects with the gateway's `code` and `content`. */
-  async rest(path, { method = "GET", body } = {}) {
+  async rest(path, options = {}) {
+    try {
+      return await this.#rest(path, options);
+    } catch (error) {
+      if (!this.#asGuest || !OUT_OF_TOKEN.has(error.code)) throw error;
+      this.refused();
+      return await this.#rest(path, options);
+    }
+  }
+
+  async #rest(path, { method = "GET", body }) {
     const token = await this.token();
     if (token instanceof Error) throw token;
     const headers = {
@@ -71,17 +99,18 @@ export class Opener {
 
   /**
    * Who asks: `name` is what pages have in common that may use one line, or what one of them kept: where it leads, and
-   * whose token with which rights; `user` is whose it is, null if it does not tell. Null, if no token could be got.
+   * whose token with which rights; `user` is whose it is, null if it does not tell; `isGuest`, if it is a guest. Null, if
+   * no token could be got.
    */
   async identity() {
     const token = await this.token();
-    return token instanceof Error ? null : this.#whoHas(token);
+    return token instanceof Error ? null : this.#whoHas(token, this.isGuest);
   }
 
-  #whoHas(token) {
+  #whoHas(token, isGuest = false) {
     const claims = token ? claimsOf(token) : null;
     const rights = claims ? JSON.stringify(Object.entries(claims).filter(([claim]) => !RENEWED.has(claim))) : token;
-    return { name: `${this.#url} ${this.#user ?? ""} ${rights ? digest(rights) : ""}`, user: claims?.sub ?? null };
+    return { name: `${this.#url} ${this.#user ?? ""} ${rights ? digest(rights) : ""}`, user: claims?.sub ?? null, isGuest };
   }
 
   /** A line that tells `to` what comes. `targets()` are the sessions that a stream follows. */

@@ -23,6 +23,9 @@ export const closeOf = (status) =>
   ({ 401: 4401, 403: 4403, 404: 4404, 408: 1013, 425: 1013, 429: 1013 })[status] ??
   (status >= 400 && status < 500 ? 4400 : 1013);
 
+/** HTTP statuses that mean: not now. */
+export const NOT_NOW = (status) => status >= 500 || [408, 409, 425, 429].includes(status);
+
 /** Refusals that mean: not now. The same is sent again after a while. */
 export const RETRIED = new Set(["store_unavailable", "overloaded", "draining", "rate_limited"]);
 
