@@ -19,9 +19,11 @@ export interface GatewayState {
 export interface GatewayOptions {
   /**
    * One, or a function that gets one: it is asked before each line, and again before the last one ends. What this tab
-   * kept over a reload is for who has a token with the same claims, and there once that is known.
+   * kept over a reload is for who has a token with the same claims, and there once that is known. Without one (or where
+   * the function gives none) the page is a guest, if the gateway lets guests in: one for all pages of this browser. When
+   * there is a token later, what the guest said becomes that user's.
    */
-  token?: string | (() => string | Promise<string>);
+  token?: string | (() => string | undefined | null | Promise<string | undefined | null>);
   /** The agent of sessions that name none. */
   agent?: string;
   /** Who speaks, if the token does not fix it. */
@@ -37,7 +39,9 @@ export interface GatewayOptions {
 export interface Environment {
   WebSocket?: typeof WebSocket;
   fetch: typeof fetch;
+  /** For this tab; for all pages of the origin. */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  local?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
   /** Milliseconds since 1970, to be shown. */
   now(): number;
   /** Milliseconds by a clock that nobody sets, to measure with. */

@@ -2,6 +2,9 @@
 
 import { plural } from "./widget/words.js";
 import { Wire } from "./wire.js";
+import { browser } from "./client/env.js";
+import { Opener, gatewayUrl } from "./client/opener.js";
+import { OUT_OF_TOKEN } from "./client/rules.js";
 import "./widget.js";
 
 const KEY = "trunkline page";
@@ -41,14 +44,17 @@ const token = {
 
 /** The names of the agents; null, if the gateway wants to know first who asks. */
 async function agents() {
-  const headers = token.get() === null ? {} : { Authorization: `Bearer ${token.get()}` };
-  const answer = await fetch(new URL("api/agents", document.baseURI), { headers });
-  const body = await answer.json();
-  if (answer.ok) return body.slice(0, AGENTS).map(({ name }) => name);
-  if (answer.status !== 401) throw new Error(body.error);
-  if (token.get() !== null) wrong(body.error);
-  token.forget();
-  return null;
+  const opener = new Opener(browser(), { url: gatewayUrl("", document.baseURI), token: token.get() ?? undefined });
+  try {
+    const names = (await opener.rest("api/agents")).slice(0, AGENTS).map(({ name }) => name);
+    byId("enter").hidden = !opener.isGuest;
+    return names;
+  } catch (error) {
+    if (!OUT_OF_TOKEN.has(error.code)) throw error;
+    if (token.get() !== null) wrong(error.message);
+    token.forget();
+    return null;
+  }
 }
 
 function wrong(why) {
@@ -56,7 +62,16 @@ function wrong(why) {
   byId("wrong").hidden = false;
 }
 
-/** Asks for a token until there is one that counts. */
+/** Asks for a token. */
+async function ask() {
+  byId("key").hidden = false;
+  byId("token").focus();
+  await new Promise((resolve) => byId("key").addEventListener("submit", resolve, { once: true }));
+  token.set(byId("token").value.trim());
+  byId("key").reset();
+}
+
+/** Asks for a token until there is one that counts, where guests are not let in. */
 async function letIn() {
   for (;;) {
     const names = await agents();
@@ -64,11 +79,15 @@ async function letIn() {
     byId("forget").hidden = token.get() === null;
     if (names !== null) return names;
     byId("told").textContent = "Not let in";
-    byId("token").focus();
-    await new Promise((resolve) => byId("key").addEventListener("submit", resolve, { once: true }));
-    token.set(byId("token").value.trim());
-    byId("key").reset();
+    await ask();
   }
+}
+
+/** A guest has a token: what it said is that user's from then on. */
+async function enter() {
+  byId("enter").hidden = true;
+  await ask();
+  location.reload();
 }
 
 function widget(names) {
@@ -114,6 +133,7 @@ const outOfToken = ({ status, code }) => status === "closed" && code === TOKEN_R
 async function start() {
   byId("key").addEventListener("submit", (event) => event.preventDefault());
   byId("forget").addEventListener("click", leave);
+  byId("enter").addEventListener("click", enter);
   const names = await letIn();
   const chat = widget(names);
   const wire = new Wire(byId("frames"), byId("sum"));
