@@ -53,14 +53,15 @@ class ToolResult(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """Tokens used. Yielded more than once in a turn, the numbers add up."""
+    """Tokens used. Yielded more than once in a turn, the numbers add up. They are `int`s from 0 on: a float
+    is refused even if it is whole, so that a division by mistake shows at once."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
 
 class Note(Struct, frozen=True):
-    """Metadata for the `response`: later ones win, key by key."""
+    """Metadata for the `response`, a JSON object: later ones win, key by key."""
 
     metadata: dict[str, Any]
 
@@ -152,6 +153,8 @@ class Agent(Protocol):
     """What answers: call it with a turn, iterate what it yields.
 
     - Text is a plain `str`; an empty one is nothing. `Thought`, `ToolCall`, `ToolResult`, `Usage` beside it.
+      Each piece is checked, and copied, when it is yielded (`pieces.py` has the rules): anything else ends
+      the turn as `agent_failed`, and a line in the log names the piece and its field.
     - An agent that is silent for too long is stopped: yield `Alive()` now and then while there is nothing to
       say. One that needs other limits than the settings' has an attribute `limits: Limits`.
     - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else

@@ -172,6 +172,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     max_text_chars: Annotated[int, _chars("The text of a turn; its reasoning, too.")] = 1 << 20
     max_tool_bytes: Annotated[int, _bytes("A tool's input or content.")] = 256 << 10
+    max_tool_depth: Annotated[
+        int, _count("How deep these may be nested, and what agents keep as state or metadata.", 1, 100)
+    ] = 100
     max_turn_tool_bytes: Annotated[int, _bytes("What the tools of one turn exchange.")] = 4 << 20
     max_delta_chars: Annotated[int, _chars("One text_delta; a longer text is cut.")] = 16 << 10
     max_history_bytes: Annotated[int, _bytes("The messages in attached.")] = 1 << 20

@@ -16,12 +16,12 @@ import structlog
 
 from protocol import records
 from protocol.codec import encode
-from protocol.errors import TABLE
 from protocol.scopes import changes, merged, split
 
 from . import interfaces
 from .interfaces import Agent, AgentError, Alive, Note, Piece, Thought, Unavailable, Usage
 from .log import Log
+from .pieces import FAILED, WrongPiece, failure_of, metadata_of, plain, state_of, tool_of, usage_of
 from .runtime import Runtime
 from .text import Text, clean
 
@@ -194,7 +194,7 @@ class Answer:
             self._fail(AgentError("The store does not answer.", "store_unavailable"))
         except BaseException:  # an agent's sys.exit() must not end the gateway
             logger.exception("agent failed", turn_id=self.turn_id, **_whose(self._log))
-            self._fail(AgentError("The agent failed; the gateway's log says why. Send the message again."))
+            self._fail(AgentError(FAILED))
         finally:
             self._count(pieces)
             self._task = None
@@ -266,54 +266,50 @@ class Answer:
         if isinstance(piece, Alive):
             self._counted += 1  # as if it had been counted: it is no delta
             return
-        text, now = self.text, self._runtime.now
+        text, settings = self.text, self._runtime.settings
         if not self._timed:
             self._time()
         match piece:
             case Thought():
                 if text.thought is None:
                     text.thought = Text("", "", "", 0)
-                if text.thought.length + len(piece) > self._runtime.settings.max_text_chars:
+                thought = plain(piece)
+                if text.thought.length + len(thought) > settings.max_text_chars:
                     raise AgentError("The reasoning is longer than an answer may be.", "answer_too_large")
-                text.thought.extend(str(piece))
+                text.thought.extend(thought)
                 self._log.wake()
             case str():
-                self._log.extend(str(piece))
-            case interfaces.ToolCall(tool_call_id=call_id, name=name, input=value):
-                self._check_json([call_id, name, value])
-                await self._wait_for_store(
-                    self._session.record(
-                        records.ToolCall(self.turn_id, text.length, call_id, name, value, now())
-                    )
-                )
-            case interfaces.ToolResult(tool_call_id=call_id, content=value, is_error=is_error):
-                self._check_json([call_id, value])
-                await self._wait_for_store(
-                    self._session.record(
-                        records.ToolResult(self.turn_id, text.length, call_id, value, is_error, now())
-                    )
-                )
-            case Usage(input_tokens=input_tokens, output_tokens=output_tokens):
+                if self._extend(plain(piece)):
+                    await self._save_soon()
+            case interfaces.ToolCall() | interfaces.ToolResult():
+                used, size = tool_of(piece, settings.max_tool_depth)
+                self._check_size(size)
+                await self._wait_for_store(self._session.record(self._record_of(used)))
+            case Usage():
+                input_tokens, output_tokens = usage_of(piece)
                 self._input_tokens += input_tokens
                 self._output_tokens += output_tokens
-            case Note(metadata=metadata):
-                self._check_json(metadata)
+            case Note():
+                metadata, size = metadata_of(piece, settings.max_tool_depth)
+                self._check_size(size)
                 self._metadata = {**(self._metadata or {}), **metadata}
             case _:
-                raise AgentError(
-                    "The agent yielded something that is no part of an answer: expected str, Thought, "
-                    f"ToolCall, ToolResult, Usage, Note or Alive, got {type(piece).__name__}."
-                )
+                expected = "str, Thought, ToolCall, ToolResult, Usage, Note or Alive"
+                raise WrongPiece("piece", "type", expected, type(piece).__name__)
 
-    def _check_json(self, value: Any) -> None:
-        """What comes beside the text is JSON, and not too large. Raises `AgentError`."""
-        try:
-            data = encode(value)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise AgentError(f"The agent yielded something that is not JSON: {error}.") from None
+    def _record_of(
+        self, used: interfaces.ToolCall | interfaces.ToolResult
+    ) -> records.ToolCall | records.ToolResult:
+        turn_id, at, now = self.turn_id, self.text.length, self._runtime.now()
+        if isinstance(used, interfaces.ToolCall):
+            return records.ToolCall(turn_id, at, used.tool_call_id, used.name, used.input, now)
+        return records.ToolResult(turn_id, at, used.tool_call_id, used.content, used.is_error, now)
+
+    def _check_size(self, size: int) -> None:
+        """What comes beside the text is not too large. Raises `AgentError`."""
         settings = self._runtime.settings
-        self._tool_bytes += len(data)
-        if len(data) > settings.max_tool_bytes:
+        self._tool_bytes += size
+        if size > settings.max_tool_bytes:
             raise AgentError(
                 f"A tool's input or content may have {settings.max_tool_bytes:,} bytes.", "answer_too_large"
             )
@@ -326,14 +322,11 @@ class Answer:
     # ── Ending ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _complete(self, turn: interfaces.Turn) -> None:
-        try:
-            state = encode(turn.state)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise AgentError(f"turn.state is not JSON: {error}.") from None
-        if state == self._state:
+        after = state_of(turn.state, self._state, self._runtime.settings.max_tool_depth)
+        if after is None:
             self._end(self._response("completed"))
             return
-        before, after = msgspec.json.decode(self._state), msgspec.json.decode(state)
+        before = msgspec.json.decode(self._state)
         self.gone = before.keys() - after.keys()
         kept = merged(*split(changes(before, after)))  # the record, too, is without what is never kept
         self._end(self._response("completed", kept or None))
@@ -360,14 +353,31 @@ class Answer:
         if self.over:
             return
         self.text.close()
-        code = error.code if error.code in TABLE else "agent_failed"
+        failure = failure_of(error)
+        if isinstance(error, WrongPiece):
+            logger.error(
+                "agent yielded a wrong piece",
+                turn_id=self.turn_id,
+                piece=error.piece,
+                field=error.field,
+                expected=error.expected,
+                got=error.got,
+                **_whose(self._log),
+            )
+        elif failure.wrong:
+            logger.error(
+                "agent raised a wrong AgentError",
+                turn_id=self.turn_id,
+                fields=failure.wrong,
+                **_whose(self._log),
+            )
         self._end(
             records.Failed(
                 turn_id=self.turn_id,
-                content=clean(error.content)[0],
-                code=code,
-                retryable=TABLE[code].retryable if error.retryable is None else error.retryable,
-                retry_after_ms=error.retry_after_ms,
+                content=clean(failure.content)[0],
+                code=failure.code,
+                retryable=failure.retryable,
+                retry_after_ms=failure.retry_after_ms,
                 partial=self.text.whole(),
                 created_at=self._runtime.now(),
             )

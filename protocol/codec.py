@@ -17,6 +17,7 @@ from msgspec import json
 from . import frames, records
 from .diagnose import diagnose
 from .errors import TABLE, Refused
+from .nesting import deeper_than
 from .view import frame_of
 
 __all__ = [
@@ -125,17 +126,6 @@ def check_metadata(metadata: dict[str, Any] | None, limits: Limits) -> str | Non
     if size > limits.metadata_bytes:
         return f"may have {limits.metadata_bytes:,} bytes; it has {size:,}"
     return None
-
-
-def deeper_than(value: Any, depth: int) -> bool:
-    """Are lists and objects nested deeper than that in a JSON value?"""
-    if not isinstance(value, dict | list):
-        return False
-    if depth == 0:
-        return True
-    return any(
-        deeper_than(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value)
-    )
 
 
 # ── In: what a client reads ─────────────────────────────────────────────────────────────────────────────────

@@ -9,9 +9,13 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from msgspec import Struct, json
+from msgspec import MsgspecError, Struct, json
+
+from .nesting import json_deeper_than
 
 __all__ = [
+    "DEEPEST",
+    "UNREADABLE",
     "CancelRequested",
     "Entry",
     "Event",
@@ -27,7 +31,12 @@ __all__ = [
     "content_hash",
     "decode_record",
     "encode_record",
+    "stand_in",
 ]
+
+DEEPEST = 128
+"""How deep a record may be nested, itself included. Deeper ones could be read at some places of the stack,
+and at others not."""
 
 
 class Message(Struct, tag_field="type", tag="message", frozen=True, omit_defaults=True):
@@ -151,14 +160,39 @@ _encoder = json.Encoder()
 _decoder: json.Decoder[Record] = json.Decoder(Record)
 
 
+UNREADABLE = (MsgspecError, ValueError, TypeError, RecursionError)
+"""What `decode_record` raises for what is no record, and `encode_record` for what would be none."""
+
+
 def encode_record(record: Record) -> bytes:
-    """A record as JSON bytes. Raises `msgspec.EncodeError` or `UnicodeEncodeError` for what is not JSON."""
-    return _encoder.encode(record)
+    """A record as JSON bytes, and only if `decode_record` takes them: else its session could not be read any
+    more. Raises one of `UNREADABLE` if it holds what is not JSON, or not of its field's type."""
+    data = _encoder.encode(record)
+    _decoder.decode(data)
+    if json_deeper_than(data, DEEPEST):
+        raise ValueError(f"a record may be nested {DEEPEST} deep")
+    return data
 
 
 def decode_record(data: bytes | str) -> Record:
-    """The inverse of `encode_record`. Raises `msgspec.ValidationError` if a store was tampered with."""
+    """The inverse of `encode_record`. Raises one of `UNREADABLE` if a store was tampered with."""
     return _decoder.decode(data)
+
+
+def stand_in(kind: Literal["message", "started", "ended"] | None, turn_id: str, created_at: float) -> Record:
+    """What is read in the place of a record that cannot be read, so that those around it can be: `kind` is
+    what the store's index says that it was for the turn `turn_id`, None if it says nothing. The numbers stay
+    as they were, and no turn loses its beginning or its end."""
+    match kind:
+        case "message":
+            return Message(turn_id, "This message was damaged in the store and cannot be read.", created_at)
+        case "started":
+            return Started(turn_id, "", created_at)
+        case "ended":
+            content = "This answer was damaged in the store and cannot be read."
+            return Failed(turn_id, content, "internal", True, "", created_at)
+        case None:
+            return Event("unreadable", None, created_at)
 
 
 def content_hash(content: str, parts: list[Any] | None = None) -> str:

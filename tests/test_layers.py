@@ -34,7 +34,14 @@ LAYERS = (
     ("gateway.session",),
     ("gateway.turn", "gateway.reader", "gateway.beside", "gateway.actor"),
     ("gateway.log", "gateway.briefing", "gateway.opening", "gateway.errands", "gateway.limits"),
-    ("gateway.text", "gateway.runtime", "gateway.auth", "gateway.watchdog", "gateway.knock"),
+    (
+        "gateway.text",
+        "gateway.pieces",
+        "gateway.runtime",
+        "gateway.auth",
+        "gateway.watchdog",
+        "gateway.knock",
+    ),
     # What plugs in
     (
         "gateway.stores.memory",
@@ -90,7 +97,7 @@ LAYERS = (
         "protocol.scopes",
         "protocol.about",
     ),
-    ("protocol.errors", "protocol.bucket"),
+    ("protocol.errors", "protocol.bucket", "protocol.nesting"),
     ("protocol",),
 )
 """From top to bottom. `*` is where files are added that know nothing of each other."""

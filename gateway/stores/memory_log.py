@@ -9,12 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
+import structlog
 from msgspec import Struct, json
 
 from gateway.interfaces import NOTHING, Direction, Head, Info, KnownTurn, Said
 from protocol.history import Status, cut, outcome, unsaved
 from protocol.lifetime import Life
 from protocol.records import (
+    UNREADABLE,
     Entry,
     Failed,
     Message,
@@ -25,9 +27,15 @@ from protocol.records import (
     ToolResult,
     content_hash,
     decode_record,
+    encode_record,
+    stand_in,
 )
 
 __all__ = ["Log"]
+
+logger = structlog.get_logger("gateway.store")
+
+_SHOWN = (Message, Response, Failed)
 
 
 class Turn(Struct, gc=False):
@@ -230,8 +238,8 @@ class Log:
     def after(self, seq: int) -> Iterator[tuple[int, Entry]]:
         """The records after `seq` with their size in bytes."""
         for place in range(max(seq + 1, self.first), self.seq + 1):
-            body = self._body(place)
-            yield len(body), Entry(place, decode_record(body))
+            size, record = self._read(place)
+            yield size, Entry(place, record)
 
     def open_entries(self) -> list[Entry]:
         """The records of turns that are not over."""
@@ -254,21 +262,21 @@ class Log:
             oldest = bisect_right(said, position or 0)
             seqs = said[oldest : bisect_right(said, end)]
         for seq in seqs:
-            body = self._body(seq)
-            record = decode_record(body)
-            assert isinstance(record, Message | Response | Failed)
+            size, record = self._read(seq)
+            if not isinstance(record, _SHOWN):
+                size, record = self._mend(seq, "misplaced")
+                assert isinstance(record, _SHOWN)
             turn = self._index_of_turns[record.turn_id]
             if turn.hidden is None or turn.hidden > end:
-                size, tools = (0, []) if isinstance(record, Message) else self._tools(record.turn_id, turn)
-                yield len(body) + size, Said(seq, record, tools)
+                more, tools = (0, []) if isinstance(record, Message) else self._tools(record.turn_id, turn)
+                yield size + more, Said(seq, record, tools)
 
     def _tools(self, turn_id: str, turn: Turn) -> tuple[int, list[ToolCall | ToolResult]]:
         size, tools = 0, []
         for seq in range((turn.started or turn.seq) + 1, turn.ended or 0):
-            body = self._body(seq)
-            record = decode_record(body)
+            more, record = self._read(seq)
             if isinstance(record, ToolCall | ToolResult) and record.turn_id == turn_id:
-                size += len(body)
+                size += more
                 tools.append(record)
         return size, tools
 
@@ -292,10 +300,35 @@ class Log:
     def _last_before(self, young: float) -> int:
         """The last of the oldest records that are all older than `young`."""
         last = self.first - 1
-        while last < self.seq and decode_record(self._body(last + 1)).created_at < young:
+        while last < self.seq and self._read(last + 1)[1].created_at < young:
             last += 1
         return last
 
-    def _body(self, seq: int) -> bytes:
+    def _read(self, seq: int) -> tuple[int, Record]:
+        """A record, with its size in bytes; if it cannot be read, what takes its place."""
         assert self._records is not None
-        return self._records[seq - self.first]
+        body = self._records[seq - self.first]
+        try:
+            return len(body), decode_record(body)
+        except UNREADABLE as error:
+            return self._mend(seq, type(error).__name__)
+
+    def _mend(self, seq: int, why: str) -> tuple[int, Record]:
+        """Keep something else in the place of a record that cannot be read; so that is logged once."""
+        session_id, agent = self.key.session_id, self.key.agent
+        logger.error("a record cannot be read", session_id=session_id, agent=agent, seq=seq, why=why)
+        record = self._stand_in(seq)
+        body = encode_record(record)
+        assert self._records is not None
+        self._records[seq - self.first] = body
+        return len(body), record
+
+    def _stand_in(self, seq: int) -> Record:
+        for turn_id, turn in self._index_of_turns.items():
+            if seq == turn.seq:
+                return stand_in("message", turn_id, self.updated_at)
+            if seq == turn.started:
+                return stand_in("started", turn_id, self.updated_at)
+            if seq == turn.ended:
+                return stand_in("ended", turn_id, turn.ended_at)
+        return stand_in(None, "", self.updated_at)

@@ -105,6 +105,8 @@ class Database:
         migrations: Sequence[str] = MIGRATIONS,
     ) -> None:
         self.path = path.resolve()
+        self.unreadable: set[int] = set()
+        """The places of records that cannot be read, as far as that was said."""
         self._lock = _lock(self.path)
         try:
             self.connection = _connect(self.path, patience)

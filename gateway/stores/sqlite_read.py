@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
+
+import structlog
 
 from gateway.interfaces import (
     Direction,
@@ -18,16 +21,23 @@ from gateway.stores.sqlite_file import Database
 from gateway.stores.sqlite_rows import LAST, Log, known, log_of, place, running, summary_of
 from protocol.history import within
 from protocol.records import (
+    UNREADABLE,
     Entry,
     Failed,
     Message,
+    Record,
     Response,
     ToolCall,
     ToolResult,
     decode_record,
+    stand_in,
 )
 
 __all__ = ["history", "load", "read", "text", "turn"]
+
+logger = structlog.get_logger("gateway.store")
+
+_SHOWN = (Message, Response, Failed)
 
 # ── One session ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,7 +80,36 @@ def _entries(database: Database, log: Log, seq: int) -> Iterator[tuple[int, Entr
         "SELECT place, body FROM record WHERE place > ? AND place <= ? ORDER BY place",
         (place(log, seq), log.end),
     )
-    return ((len(body), Entry(at & LAST, decode_record(body))) for at, body in rows)
+    for at, body in rows:
+        size, record = _record(database, at, body)
+        yield size, Entry(at & LAST, record)
+
+
+def _record(database: Database, at: int, body: Any) -> tuple[int, Record]:
+    """The record at a place, with its size in bytes; if it cannot be read, what takes its place."""
+    try:
+        return len(body), decode_record(body)
+    except UNREADABLE as error:
+        return 0, _stand_in(database, at, type(error).__name__)
+
+
+def _stand_in(database: Database, at: int, why: str) -> Record:
+    """What takes the place of a record that cannot be read; that is logged once."""
+    session, seq = at >> 32, at & LAST
+    execute = database.connection.execute
+    if at not in database.unreadable:
+        database.unreadable.add(at)
+        key = execute("SELECT session_id, agent FROM session WHERE id = ?", (session,)).fetchone()
+        session_id, agent = key or (None, None)
+        logger.error("a record cannot be read", session_id=session_id, agent=agent, seq=seq, why=why)
+    (created_at,) = execute("SELECT created_at FROM record WHERE place = ?", (at,)).fetchone()
+    row = execute(
+        "SELECT iif(place = :at, 'message', iif(started = :at, 'started', 'ended')), turn_id FROM turn "
+        "WHERE session = :session AND (place = :at OR started = :at OR ended = :at)",
+        {"session": session, "at": at},
+    ).fetchone()
+    kind, turn_id = row or (None, "")
+    return stand_in(kind, turn_id, created_at)
 
 
 def _open_entries(database: Database, log: Log) -> list[Entry]:
@@ -133,20 +172,22 @@ def history(
 def _said(database: Database, rows: sqlite3.Cursor) -> Iterator[tuple[int, Said]]:
     """Messages with their size in bytes, read no further than they are asked for."""
     for at, body, since in rows:
-        record = decode_record(body)
-        assert isinstance(record, Message | Response | Failed)
-        size, tools = (0, []) if isinstance(record, Message) else _tools(database, record.turn_id, since, at)
-        yield len(body) + size, Said(at & LAST, record, tools)
+        size, record = _record(database, at, body)
+        if not isinstance(record, _SHOWN):
+            record = _stand_in(database, at, "misplaced")
+            assert isinstance(record, _SHOWN)
+        more, tools = (0, []) if isinstance(record, Message) else _tools(database, record.turn_id, since, at)
+        yield size + more, Said(at & LAST, record, tools)
 
 
 def _tools(database: Database, turn_id: str, since: int, end: int) -> tuple[int, list[ToolCall | ToolResult]]:
     size, tools = 0, []
     rows = database.connection.execute(
-        "SELECT body FROM record WHERE place > ? AND place < ? ORDER BY place", (since, end)
+        "SELECT place, body FROM record WHERE place > ? AND place < ? ORDER BY place", (since, end)
     )
-    for (body,) in rows:
-        record = decode_record(body)
+    for at, body in rows:
+        more, record = _record(database, at, body)
         if isinstance(record, ToolCall | ToolResult) and record.turn_id == turn_id:
-            size += len(body)
+            size += more
             tools.append(record)
     return size, tools

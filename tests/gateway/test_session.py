@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from protocol import frames
 from protocol.errors import Refused
-from protocol.records import Record
+from protocol.records import Message, Record, Started
 from protocol.session import Accepted, Cancel, Send
 from tests.harness import WAIT, Client, Script, gateway, settle
 
@@ -155,3 +155,18 @@ async def test_a_session_that_is_not_there_is_made_only_on_demand() -> None:
             with pytest.raises(Refused) as refused:
                 await session.asked(Open(must_be_new=True))
             assert refused.value.code == "session_exists"
+
+
+async def test_a_turn_whose_records_are_damaged_has_an_end_and_the_session_goes_on() -> None:
+    store, script = MemoryStore(), Script()
+    begun = [Message("t1", "hi", 1.0), Started("t1", "a node that is gone", 1.0)]
+    await store.create(Info(KEY, 1.0, 1.0), "made", begun)
+    store._logs[KEY]._records = [b"{", b"}"]
+    async with gateway({"bot": script}, store, Settings(due_interval=0.05, drain_timeout=0.01)) as g:
+        client = Client(g)
+        client.put("message", session_id="s", turn_id="t2", content="more")
+        said = await script.given("t2")
+        assert [(one.turn_id, one.status) for one in said.turn.history] == [("t1", None), ("t1", "failed")]
+        said.end()
+        assert (await client.terminal("t2")).status == "completed"
+        assert client.broken is None

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protocol.records import Record, Response, Timing, content_hash, decode_record, encode_record
+from protocol.records import (
+    DEEPEST,
+    UNREADABLE,
+    Event,
+    Record,
+    Response,
+    Timing,
+    ToolCall,
+    content_hash,
+    decode_record,
+    encode_record,
+    stand_in,
+)
+from tests.anything import anything
 
 RECORDS = get_args(Record)
 
@@ -57,3 +73,68 @@ def test_the_hash_does_not_care_in_which_order_the_keys_came() -> None:
 
 def test_no_parts_and_empty_parts_are_one_content() -> None:
     assert content_hash("a") == content_hash("a", [])
+
+
+@given(st.data())
+def test_no_record_is_encoded_that_its_own_decoder_refuses(data: st.DataObject) -> None:
+    struct: Any = data.draw(st.sampled_from(RECORDS))
+    names = struct.__struct_fields__
+    right = {name: _RIGHT.get(name, "text") for name in struct.__struct_fields__[: _required(struct)]}
+    odd = data.draw(st.dictionaries(st.sampled_from(names), anything, max_size=3))
+    record = struct(**{**right, **odd})
+    try:
+        encoded = encode_record(record)
+    except UNREADABLE:
+        return
+    read = decode_record(encoded)
+    assert encode_record(read) == encoded
+    assert json.loads(encoded) == json.loads(msgspec.json.encode(read))
+
+
+_RIGHT: dict[str, Any] = {
+    "created_at": 1.0, "at": 0, "is_error": False, "retryable": True, "status": "completed",
+}  # fmt: skip
+
+
+def _required(struct: Any) -> int:
+    return len(struct.__struct_fields__) - len(struct.__struct_defaults__)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Response("t", "hi", "completed", 1.0, input_tokens=2.5),  # type: ignore[arg-type]
+        Response("t", "hi", "completed", 1.0, output_tokens=True),
+        Response("t", "hi", "completed", float("nan")),
+        ToolCall("t", 0, 7, "name", None, 1.0),  # type: ignore[arg-type]
+        Event("k", {"body": msgspec.Raw(b"{")}, 1.0),
+        Event("k", "\ud800", 1.0),
+    ],
+)
+def test_a_record_that_could_not_be_read_again_is_not_encoded(record: Record) -> None:
+    with pytest.raises(UNREADABLE):
+        encode_record(record)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for level in range(depth):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+def test_a_record_is_nested_so_deep_and_no_deeper() -> None:
+    deepest = Event("k", nested(DEEPEST - 1), 1.0)
+    assert decode_record(encode_record(deepest)) == deepest
+    with pytest.raises(ValueError, match="nested"):
+        encode_record(Event("k", nested(DEEPEST), 1.0))
+    code = Event("k", "{[" * 10_000, 1.0)
+    assert decode_record(encode_record(code)) == code, "text may have any number of brackets"
+
+
+@pytest.mark.parametrize("kind", ["message", "started", "ended", None])
+def test_what_stands_in_for_a_record_is_one(kind: Any) -> None:
+    record = stand_in(kind, "t", 1.0)
+    assert decode_record(encode_record(record)) == record
+    assert record.created_at == 1.0
+    assert kind is None or record.turn_id == "t"  # type: ignore[union-attr]

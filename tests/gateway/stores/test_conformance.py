@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from itertools import count, product
 from pathlib import Path
@@ -48,6 +51,7 @@ from protocol.records import (
     content_hash,
     encode_record,
 )
+from protocol.session import fold
 
 STORES: dict[str, Callable[..., Any]] = {
     "memory": lambda _, **options: MemoryStore(**options),
@@ -1440,3 +1444,91 @@ async def test_every_session_is_trimmed_however_many_there_are(open_store: Open)
         await store.create(described(KEY._replace(session_id=f"s{n}")), "t", [Event("k", n, NOW)])
     assert await store.trim(NOW) == 450
     assert await store.trim(NOW) == 0
+
+
+# ── A damaged record ────────────────────────────────────────────────────────────────────────────────────────
+
+DAMAGED: list[bytes | None] = [
+    b"",
+    None,
+    b"\x00\xff",
+    b'{"type":"poem"}',
+    b'{"type":"response","turn_id":"t","content":"c","status":"completed","created_at":1,"input_tokens":2.5}',
+    b'{"type":"event","kind":"k","body":' + b"[" * 5_000 + b"]" * 5_000 + b',"created_at":1}',
+]
+
+
+def damage(store: Store, directory: Path, seq: int, body: bytes | None) -> None:
+    """Put something else in the place of a record, behind the store's back."""
+    match store:
+        case MemoryStore():
+            store._logs[KEY]._records[seq - 1] = body  # type: ignore[index, call-overload]
+        case SqliteStore():
+            with closing(sqlite3.connect(directory / "test.db")) as file:
+                written = file.execute("UPDATE record SET body = ? WHERE place & 0xFFFFFFFF = ?", (body, seq))
+                assert written.rowcount == 1
+                file.commit()
+
+
+DAMAGEABLE: list[Record] = [
+    message("t1"),
+    started("t1"),
+    ToolCall("t1", 0, "c", "look", {"at": "it"}, NOW),
+    ToolResult("t1", 0, "c", "seen", False, NOW),
+    answer("t1"),
+    Event("note", {"a": 1}, NOW),
+    message("t2"),
+    message("t3"),
+    failure("t3"),
+    started("t2"),
+]
+
+
+@pytest.mark.parametrize("body", DAMAGED, ids=range(len(DAMAGED)))
+@pytest.mark.parametrize("seq", range(1, len(DAMAGEABLE) + 1))
+async def test_a_damaged_record_is_said_once_and_those_around_it_can_be_read(
+    store: Store, tmp_path: Path, logged: Callable[..., io.StringIO], seq: int, body: bytes | None
+) -> None:
+    logs, whole = logged(), DAMAGEABLE[seq - 1]
+    await store.create(described(), "made", DAMAGEABLE)
+    expected = await store.history(KEY, MANY)
+    damage(store, tmp_path, seq, body)
+    for _ in range(2):
+        entries = await store.read(KEY, 0, MANY, MANY)
+        assert entries is not None
+        assert [number for number, _ in entries] == [*range(1, len(DAMAGEABLE) + 1)]
+        assert [record for number, record in entries if number != seq] == [
+            record for record in DAMAGEABLE if record is not whole
+        ]
+        read = entries[seq - 1].record
+        match whole:
+            case Message(turn_id=turn_id):
+                assert isinstance(read, Message)
+                assert read.turn_id == turn_id
+            case Response(turn_id=turn_id) | Failed(turn_id=turn_id):
+                assert isinstance(read, Failed)
+                assert (read.turn_id, read.code) == (turn_id, "internal")
+            case Started(turn_id=turn_id):
+                assert isinstance(read, Started)
+                assert read.turn_id == turn_id
+            case _:
+                assert isinstance(read, Event)
+        page = await store.history(KEY, MANY)
+        assert [one.seq for one in page.messages] == [one.seq for one in expected.messages]
+        loaded = await store.load(KEY)
+        assert fold(loaded.entries, loaded.head.seq).running is not None
+        await store.trim(NOW + 1)
+    [line] = [json.loads(line) for line in logs.getvalue().splitlines()]
+    assert (line["session_id"], line["agent"], line["seq"]) == ("s1", "eliza", seq)
+
+
+@pytest.mark.parametrize("seq", [1, 5])
+async def test_a_record_of_another_kind_than_the_index_says_is_damaged(
+    store: Store, tmp_path: Path, seq: int
+) -> None:
+    await store.create(described(), "made", DAMAGEABLE)
+    before = await store.history(KEY, MANY)
+    damage(store, tmp_path, seq, encode_record(Event("note", {"a": 1}, NOW)))
+    page = await store.history(KEY, MANY)
+    assert [one.seq for one in page.messages] == [one.seq for one in before.messages]
+    assert "damaged" in repr(page.messages)
