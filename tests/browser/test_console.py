@@ -25,7 +25,8 @@ from tests.e2e.line import opened
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECRET = "swordfish"
-STICKS_OUT = """() => [...document.querySelectorAll("html, .top, .card, .values, .head, .facts, dialog")]
+STICKS_OUT = """(others = "") => [...document.querySelectorAll(
+    "html, .top, .card, .values, .head, .facts, dialog" + others)]
     .filter((node) => node.scrollWidth > node.clientWidth)
     .map((node) => node.outerHTML.slice(0, 80))"""
 
@@ -261,6 +262,22 @@ async def test_a_session_is_closed_only_by_who_is_sure_and_its_user_is_told(
 
 
 # ── Narrow ──
+
+
+async def test_at_1024_pixels_all_columns_of_long_names_are_seen_beside_the_timeline(
+    gateway: Served, page: Page
+) -> None:
+    await page.set_viewport_size({"width": 1024, "height": 768})
+    console, session, user = Console(page), "5f0c1e1e-37bb-4f0c-9f7c-1b2d3e4f5a61", "auth0|5f7c8ec7c33c6c004bbafe8"
+    async with opened(where(gateway, quote(user))) as line:
+        await says(line, session, "count 3")
+        await answered(line)
+        await console.open(gateway.url)
+        await console.watch(session)
+        for part in (console.row(session).locator("td").last, console.button("Close the session")):
+            await expect(part).to_be_in_viewport(ratio=1)
+        assert await page.evaluate(STICKS_OUT, ", .scroll, .sessions thead th") == []
+        assert await console.row(session).locator("td").nth(2).get_attribute("title") == user
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

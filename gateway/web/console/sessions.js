@@ -112,6 +112,7 @@ function update(row, session, chosen) {
   say(state, wordsOf(session));
   say(agent, session.agent);
   say(user, session.user);
+  [agent.title, user.title] = [session.agent, session.user];
   say(messages, count(session.messages));
   say(readers, count(session.readers));
   say(last, ago(session.updated_at));
