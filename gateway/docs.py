@@ -1,4 +1,5 @@
-"""An OpenAPI document as a page for people: plain HTML, without scripts, addressed relatively."""
+"""An OpenAPI document as a page for people: plain HTML, addressed relatively. Its one script, `web/docs.js`,
+searches; all the rest works without."""
 
 from __future__ import annotations
 
@@ -19,21 +20,24 @@ def page(document: Json) -> str:
     about, tags = document["info"], [tag for tag in document["tags"] if any(_of_tag(document, tag["name"]))]
     body = [
         f"<header><h1>{escape(about['title'])} <small>{escape(about['version'])}</small></h1>",
-        f"<p>{_prose(about['summary'])}</p><p>{_prose(about['description'])}</p>",
-        '<p>For programs: <a href="openapi.json">openapi.json</a>,',
-        '<a href="asyncapi.json">asyncapi.json</a>.</p>',
-        f"</header><nav><ul>{''.join(_contents(document, tags))}</ul></nav><main>",
+        '<form id="search" role="search" hidden><label class="unseen" for="words">Search this page</label>',
+        '<input id="words" type="search" placeholder="Search: path, parameter, error" autocomplete="off">',
+        '<output id="found" for="words"></output></form>',
+        '<p><a href="openapi.json">openapi.json</a> <a href="asyncapi.json">asyncapi.json</a></p></header>',
+        f'<nav aria-label="Contents">{"".join(_contents(document, tags))}</nav><main>',
+        f"<p>{_prose(about['summary'])} {_prose(about['description'])}</p>",
         *chain.from_iterable(_section(document, tag) for tag in tags),
-        '<section id="schemas"><h2>Shapes</h2>',
+        '<details class="group" id="schemas" open><summary><h2>Shapes</h2></summary>',
         *chain.from_iterable(_shape(*item) for item in document["components"]["schemas"].items()),
-        "</section></main>",
+        "</details></main>",
     ]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(about['title'])}: the HTTP API</title>"
-        '<link rel="icon" href="icon.svg"><link rel="stylesheet" href="docs.css">\n' + "\n".join(body) + "\n"
+        '<link rel="icon" href="icon.svg"><link rel="stylesheet" href="docs.css">'
+        '<script type="module" src="docs.js"></script>\n' + "\n".join(body) + "\n"
     )
 
 
@@ -47,42 +51,42 @@ def _of_tag(document: Json, tag: str) -> Iterator[tuple[str, str, Json]]:
 
 def _contents(document: Json, tags: list[Json]) -> Iterator[str]:
     for tag in tags:
-        yield f'<li><a href="#{_anchor(tag["name"])}">{escape(tag["name"])}</a><ul>'
+        yield f"<details open><summary>{escape(tag['name'])}</summary><ul>"
         for method, path, operation in _of_tag(document, tag["name"]):
-            yield f'<li><a href="#{operation["operationId"]}"><b>{method}</b> {escape(path)}</a></li>'
-        yield "</ul></li>"
-    yield '<li><a href="#schemas">Shapes</a></li>'
+            yield f'<li><a href="#{operation["operationId"]}"><b>{method}</b> {_breakable(path)}</a></li>'
+        yield "</ul></details>"
+    yield "<details><summary>Shapes</summary><ul>"
+    for name in map(escape, document["components"]["schemas"]):
+        yield f'<li><a href="#schema-{name}">{name}</a></li>'
+    yield "</ul></details>"
 
 
 def _section(document: Json, tag: Json) -> Iterator[str]:
-    yield f'<section id="{_anchor(tag["name"])}"><h2>{escape(tag["name"])}</h2>'
+    name = escape(tag["name"])
+    yield f'<details class="group" id="{_anchor(tag["name"])}" open><summary><h2>{name}</h2></summary>'
     yield f"<p>{_prose(tag['description'])}</p>"
     for method, path, operation in _of_tag(document, tag["name"]):
         yield from _operation(document, method, path, operation)
-    yield "</section>"
+    yield "</details>"
 
 
 def _operation(document: Json, method: str, path: str, operation: Json) -> Iterator[str]:
-    anchor = operation["operationId"]
-    yield f'<article id="{anchor}"><h3><a href="#{anchor}"><b class="{method.lower()}">{method}</b> '
-    yield f"<code>{escape(path)}</code></a></h3><p>{_prose(operation['summary'])}</p>"
+    yield f'<details class="one" id="{operation["operationId"]}"><summary>'
+    yield f'<h3><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h3>'
+    yield f"<span>{_prose(operation['summary'])}</span></summary>"
     if not operation["security"]:
         yield "<p>Open to everybody.</p>"
-    if parameters := [_resolved(document, parameter) for parameter in operation["parameters"]]:
-        yield "<h4>Parameters</h4>"
-        yield _table((_parameter(parameter) for parameter in parameters), "name", "in", "type", "")
+    sent = [_parameter(_resolved(document, parameter)) for parameter in operation["parameters"]]
     if "requestBody" in operation:
-        yield f"<h4>Body{'' if operation['requestBody']['required'] else ', if any'}</h4>"
-        yield f"<p>{_content(operation['requestBody'])}</p>"
-    yield "<h4>Answers</h4>"
-    yield _table(
-        (
-            [f"<code>{status}</code>", _content(response), _prose(response["description"])]
-            for status, response in operation["responses"].items()
-        ),
-        *("status", "shape", ""),
+        must = "" if operation["requestBody"]["required"] else " <i>optional</i>"
+        sent.append([f"The body{must}", "body", _content(operation["requestBody"]), ""])
+    yield _table(sent, "Parameter", "In", "Type", "Meaning")
+    answers = (
+        [f"<code>{status}</code>", _content(response), _prose(response["description"])]
+        for status, response in operation["responses"].items()
     )
-    yield "</article>"
+    yield _table(answers, "Answer", "Shape", "Meaning")
+    yield "</details>"
 
 
 def _resolved(document: Json, parameter: Json) -> Json:
@@ -115,8 +119,8 @@ def _data(schema: Json) -> Json:
 
 
 def _shape(name: str, schema: Json) -> Iterator[str]:
-    yield f'<article id="schema-{escape(name)}"><h3><a href="#schema-{escape(name)}">{escape(name)}</a></h3>'
-    yield f"<p>{_prose(schema.get('description', ''))}</p>"
+    yield f'<details class="one" id="schema-{escape(name)}"><summary><h3><code>{escape(name)}</code></h3>'
+    yield f"<span>{_prose(schema.get('description', ''))}</span></summary>"
     required = schema.get("required", ())
     yield _table(
         (
@@ -127,9 +131,9 @@ def _shape(name: str, schema: Json) -> Iterator[str]:
             ]
             for field, kind in schema.get("properties", {}).items()
         ),
-        *("field", "type", ""),
+        *("Field", "Type", "Meaning"),
     )
-    yield "</article>"
+    yield "</details>"
 
 
 # ── Words ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,14 +170,20 @@ def _table(rows: Iterable[list[str]], *heads: str) -> str:
     lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
     if not lines:
         return ""
-    head = "".join(f"<th>{title}</th>" for title in heads)
-    return f"<table><tr>{head}</tr><tr>{'</tr><tr>'.join(lines)}</tr></table>"
+    head = "".join(f'<th scope="col">{title}</th>' for title in heads)
+    body = "</tr><tr>".join(lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody><tr>{body}</tr></tbody></table>"
 
 
 def _prose(text: str) -> str:
     """Text in which what stands in backticks is code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+
+
+def _breakable(path: str) -> str:
+    """Where it is too long for its line, it breaks before a slash."""
+    return escape(path).replace("/", "<wbr>/")
 
 
 def _anchor(tag: str) -> str:

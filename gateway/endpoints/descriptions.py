@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,19 +10,10 @@ from starlette.routing import Route
 
 from gateway.docs import page
 from gateway.http import Api, described, json_response, route
+from gateway.static import PAGE_HEADERS, Static, held_files, versioned
 from protocol.schema import asyncapi
 
 __all__ = ["routes"]
-
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 def routes(_: Api) -> list[Route]:
@@ -33,7 +22,6 @@ def routes(_: Api) -> list[Route]:
         route("/openapi.json", GET=http),
         route("/asyncapi.json", GET=websocket),
         route("/docs", GET=docs),
-        route("/docs.css", GET=partial(style, (files("gateway") / "web/docs.css").read_bytes())),
     ]
 
 
@@ -54,10 +42,8 @@ async def websocket(_: Request) -> Response:
 @described(answer=str, media="text/html", public=True)
 async def docs(request: Request) -> Response:
     """This API as a page for people."""
-    return Response(page(request.app.state.openapi()), headers=_HEADERS, media_type="text/html")
-
-
-@described(answer=str, media="text/css", public=True)
-async def style(body: bytes, _: Request) -> Response:
-    """The style of that page."""
-    return Response(body, headers=_HEADERS, media_type="text/css")
+    state = request.app.state
+    if not hasattr(state, "docs"):
+        body = versioned(page(state.openapi()).encode(), held_files())
+        state.docs = Static(body, "text/html", PAGE_HEADERS)
+    return cast(Static, state.docs).answer(request)

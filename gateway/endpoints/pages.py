@@ -1,12 +1,9 @@
-"""The page at `/`, the client library, the widget, the console: files of `gateway/web`, as they are."""
+"""The page at `/`, the client library, the widget, the console: files of `gateway/web`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import PurePath
 from typing import Annotated
 
 from msgspec import Meta
@@ -15,64 +12,49 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http import Api, Endpoint, described, retry_headers, route
+from gateway.static import PAGE_HEADERS, Static, held_files
 from protocol.errors import Refused
 
 __all__ = ["refusal_page", "routes", "wants_page"]
 
 _PAGES = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/wire.js": ("wire.js", "text/javascript"),
-    "/widget.js": ("widget.js", "text/javascript"),
-    "/client.js": ("client.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
-    "/console": ("console.html", "text/html"),
-    "/console.css": ("console.css", "text/css"),
-    "/console.js": ("console.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": "index.html",
+    "/page.js": "page.js",
+    "/wire.js": "wire.js",
+    "/widget.js": "widget.js",
+    "/client.js": "client.js",
+    "/page.css": "page.css",
+    "/console": "console.html",
+    "/console.css": "console.css",
+    "/console.js": "console.js",
+    "/docs.css": "docs.css",
+    "/docs.js": "docs.js",
+    "/icon.svg": "icon.svg",
 }
 _FOLDERS = ("client", "widget", "console", "vendor")
-"""Served with all that is in them; `vendor` is empty where nobody fetched third-party scripts."""
-_KINDS = {".js": "text/javascript", ".css": "text/css"}
 FileName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_.-]*$")]
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-}
-_OPEN = {**_HEADERS, "Access-Control-Allow-Origin": "*"}
-"""Any page may load scripts and styles: the library then tells its people why the gateway refuses them."""
 
 
 def routes(_: Api) -> list[Route]:
     """`/` and what it needs. Everything in it is addressed relatively, so that it works under any prefix."""
-    web = files("gateway") / "web"
+    held = held_files()
     return [
-        *(
-            route(path, GET=_page(web.joinpath(name).read_bytes(), name, kind))
-            for path, (name, kind) in _PAGES.items()
-        ),
-        *(route(f"/{folder}/{{name}}", GET=_folder(web / folder, folder)) for folder in _FOLDERS),
+        *(route(path, GET=_page(held[name], name)) for path, name in _PAGES.items()),
+        *(route(f"/{folder}/{{name}}", GET=_folder(held, folder)) for folder in _FOLDERS),
     ]
 
 
-def _page(body: bytes, name: str, kind: str) -> Endpoint:
-    @described(f"The file `{name}` of the page.", answer=str, media=kind, public=True)
-    async def page(_: Request) -> Response:
-        return Response(body, headers=_HEADERS if kind == "text/html" else _OPEN, media_type=kind)
+def _page(file: Static, name: str) -> Endpoint:
+    @described(f"The file `{name}` of the page.", answer=str, media=file.media, public=True)
+    async def page(request: Request) -> Response:
+        return file.answer(request)
 
     return page
 
 
-def _folder(folder: Traversable, title: str) -> Endpoint:
-    found = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
-    held = {file.name: file.read_bytes() for file in found if PurePath(file.name).suffix in _KINDS}
-
+def _folder(held: Mapping[str, Static], folder: str) -> Endpoint:
     @described(
-        f"A script or style sheet of `{title}`.",
+        f"A script or style sheet of `{folder}`.",
         answer=str,
         media="text/javascript",
         public=True,
@@ -80,10 +62,10 @@ def _folder(folder: Traversable, title: str) -> Endpoint:
         path={"name": FileName},
     )
     async def page(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in held:
-            raise Refused("not_found", f"There is no such file in {title}.")
-        return Response(held[name], headers=_OPEN, media_type=_KINDS[PurePath(name).suffix])
+        file = held.get(f"{folder}/{request.path_params['name']}")
+        if file is None:
+            raise Refused("not_found", f"There is no such file in {folder}.")
+        return file.answer(request)
 
     return page
 
@@ -114,6 +96,6 @@ def refusal_page(refusal: Refused) -> Response:
     return Response(
         _REFUSAL.format(content=escape(refusal.content)),
         refusal.status,
-        {**_HEADERS, **retry_headers(refusal), "Cache-Control": "no-store"},
+        {**PAGE_HEADERS, **retry_headers(refusal), "Cache-Control": "no-store"},
         "text/html",
     )

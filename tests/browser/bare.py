@@ -8,7 +8,7 @@ from tests.e2e.process import ROOT
 
 __all__ = ["bare"]
 
-LACKS = ("web", "vendor", "npm")
+LACKS = ("web", "vendor", "bundle", "npm")
 
 
 def bare(folder: Path) -> dict[str, str]:

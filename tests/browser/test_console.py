@@ -268,7 +268,11 @@ async def test_at_1024_pixels_all_columns_of_long_names_are_seen_beside_the_time
     gateway: Served, page: Page
 ) -> None:
     await page.set_viewport_size({"width": 1024, "height": 768})
-    console, session, user = Console(page), "5f0c1e1e-37bb-4f0c-9f7c-1b2d3e4f5a61", "auth0|5f7c8ec7c33c6c004bbafe8"
+    console, session, user = (
+        Console(page),
+        "5f0c1e1e-37bb-4f0c-9f7c-1b2d3e4f5a61",
+        "auth0|5f7c8ec7c33c6c004bbafe8",
+    )
     async with opened(where(gateway, quote(user))) as line:
         await says(line, session, "count 3")
         await answered(line)

@@ -21,8 +21,9 @@ from websockets.sync.client import connect
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("gateway", "protocol", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
-FETCHED = ("vendor", "node_modules", "__pycache__")
+FETCHED = ("vendor", "bundle", "node_modules", "__pycache__")
 SCRIPTS = ("smd.js", "smd.license.txt", "uplot.js", "uplot.css", "uplot.license.txt")
+BUNDLED = ("client.js", "console.js", "page.js", "widget.js")
 WAIT = 30.0
 
 
@@ -81,6 +82,8 @@ def test_the_wheel_carries_the_scripts_that_its_pages_use_with_their_licences(wh
     names = set(ZipFile(wheel).namelist())
     carried = {name for name in names if name.startswith("gateway/web/vendor/")}
     assert carried == {f"gateway/web/vendor/{name}" for name in SCRIPTS}
+    bundled = {name for name in names if name.startswith("gateway/web/bundle/")}
+    assert bundled == {f"gateway/web/bundle/{name}" for name in (*BUNDLED, "made_of.json")}
     assert not [name for name in names if name.startswith("gateway/web/npm/")]
 
 

@@ -225,7 +225,7 @@ function around(high) {
 function addStyle() {
   const link = document.createElement("link");
   link.rel = "stylesheet";
-  link.href = new URL("../vendor/uplot.css", import.meta.url);
+  link.href = new URL("vendor/uplot.css", document.baseURI);
   document.head.prepend(link);
 }
 

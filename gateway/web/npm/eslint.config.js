@@ -4,7 +4,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["npm/node_modules/", "vendor/"] },
+  { ignores: ["npm/node_modules/", "vendor/", "bundle/"] },
   js.configs.recommended,
   {
     languageOptions: { ecmaVersion: 2024, globals: globals.browser },

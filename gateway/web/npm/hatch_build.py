@@ -1,4 +1,4 @@
-"""Run by hatchling: a wheel carries the third-party scripts that its pages use."""
+"""Run by hatchling: a wheel carries the third-party scripts that its pages use, and their bundle."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ async def test_people_are_shown_a_page_with_its_style(in_memory: Any) -> None:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "/api/agents/{agent}/message" in page.text
         policy = page.headers["content-security-policy"]
-        assert policy.startswith("default-src 'none'; style-src 'self'")
-        assert "script-src" not in policy
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
         style = await rig.http.get("/docs.css")
         assert style.headers["content-type"].startswith("text/css")
         assert "prefers-color-scheme: dark" in style.text

@@ -30,7 +30,7 @@ CALLERS = {
 OPEN = {
     "/", "/page.js", "/wire.js", "/widget.js", "/client.js", "/page.css", "/icon.svg", "/healthz", "/readyz",
     "/console", "/console.css", "/console.js", "/client/x", "/widget/x", "/console/x", "/vendor/x",
-    "/health", "/version", "/api/health", "/api/version", "/openapi.json", "/docs", "/docs.css",
+    "/health", "/version", "/api/health", "/api/version", "/openapi.json", "/docs", "/docs.css", "/docs.js",
     "/asyncapi.json", "/guest",
 }  # fmt: skip
 MISSING = {"/guest"}
