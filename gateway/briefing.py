@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol import records
-from protocol.records import Terminal
+from protocol.records import Message, Record, Response, Terminal
 from protocol.scopes import merged, scope_of_app, scope_of_user
 from protocol.session import State
+from protocol.undo import completed, state_before
 
 from .interfaces import Info, Key, Past, Said, SessionRef, Store, Turn
 from .runtime import Runtime
 
-__all__ = ["brief", "shared_state"]
+__all__ = ["Briefing", "brief", "shared_state"]
+
+_PAGE = 1_000
+_PAGE_BYTES = 1 << 20
+"""Records that are read at once."""
+
+
+class Briefing(NamedTuple):
+    """What a turn begins with."""
+
+    turn: Turn
+    kept: dict[str, Any] | None = None
+    """The state that is kept, where `turn.state` is an earlier one: the turn replaces others."""
 
 
 async def brief(
@@ -23,22 +36,53 @@ async def brief(
     info: Info | None,
     message: records.Message,
     request_id: str | None,
-) -> Turn:
+) -> Briefing:
     """The turn of `message`, which runs in `state`, as the agent of `key` sees it. What it does to
     `turn.state` is its own: `info` stays as it is. Raises `Unavailable`, and `NoSession` if it was deleted
     meanwhile."""
     agent, kept = runtime.agents[key.agent], info.state if info is not None else {}
     shared = await shared_state(runtime.store, key)
-    return Turn(
+    given = kept
+    if message.replaces is not None:
+        given = state_before(kept, await _replaced(runtime.store, key, state, message), message.turn_id)
+    turn = Turn(
         turn_id=message.turn_id,
         content=message.content,
         session=SessionRef(*key),
         metadata=message.metadata or {},
         parts=[part for part in message.parts or () if not _is_text(part)],
         history=await _history(runtime, key, state, agent.history) if agent.history else (),
-        state=merged(deepcopy(kept) if kept else {}, *shared),
+        state=merged(deepcopy(given) if given else {}, *shared),
         request_id=request_id,
+        replaces=message.replaces,
     )
+    return Briefing(turn, None if message.replaces is None else merged(kept, *shared))
+
+
+async def _replaced(store: Store, key: Key, state: State, message: Message) -> list[Record]:
+    """The messages and responses from the turn on that `message` replaces, up to now, as far as they are
+    kept. If that turn did not complete, it has changed nothing; but it may itself have been a retry, and was
+    given the state as it was before what it replaced: then from there on."""
+    found: list[Record] = []
+    upto, turn_id = state.seq, message.replaces
+    while turn_id is not None and (turn := await store.turn(key, turn_id)) is not None and turn.seq <= upto:
+        begun: list[Record] = []
+        seq = turn.seq - 1
+        while seq < upto:
+            page = await store.read(key, seq, _PAGE, _PAGE_BYTES)
+            if not page:  # trimmed away
+                return found
+            seq = page[-1].seq
+            begun += [
+                one.record for one in page if one.seq <= upto and isinstance(one.record, Message | Response)
+            ]
+        if not begun:
+            return found
+        found = begun + found
+        if completed(found, turn_id) or not isinstance(found[0], Message):
+            break
+        upto, turn_id = turn.seq - 1, found[0].replaces
+    return found
 
 
 def _is_text(part: Any) -> bool:

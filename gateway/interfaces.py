@@ -139,11 +139,15 @@ class Turn(Struct):
     history: Sequence[Past] = ()
     """The messages before this one, oldest first, replaced ones left out; at most the agent's `history`."""
     state: dict[str, Any] = {}
-    """Kept with the session as JSON. Changes made during the turn are saved with its `completed` response,
-    and only then: a turn that fails or is cancelled leaves the state as it was. Keys that begin with `user:`
-    are shared by the user's sessions with this agent, with `app:` by everybody's; `temp:` is never kept."""
+    """Kept with the session as JSON; if the turn replaces others, as it was before those. Changes made during
+    the turn are saved with its `completed` response, and only then: a turn that fails or is cancelled leaves
+    the state as it was. Keys that begin with `user:` are shared by the user's sessions with this agent, with
+    `app:` by everybody's; `temp:` is never kept."""
     request_id: str | None = None
     """The `X-Request-Id` of the request that brought the message, to pass upstream."""
+    replaces: str | None = None
+    """The earlier turn that this one is run instead of: a retry, a second answer, an edited message. That
+    turn and all after it are not in `history`, and what they changed in `state` is undone."""
 
 
 Piece: TypeAlias = str | Thought | ToolCall | ToolResult | Usage | Note | Alive

@@ -44,7 +44,7 @@ from protocol.view import notice_of_end, notices
 
 from .actor import Actor, Delete, Item, Move, Refresh, unavailable
 from .beside import beside
-from .briefing import brief
+from .briefing import Briefing, brief
 from .interfaces import (
     Duplicate,
     Head,
@@ -54,7 +54,6 @@ from .interfaces import (
     NoSession,
     SessionExists,
     Stale,
-    Turn,
     Unavailable,
 )
 from .log import Log
@@ -359,7 +358,7 @@ class Session(Actor):
         given = partial(self._prepare, running.message, arrival and arrival.request_id)
         self._runtime.tasks.start_soon(answer.run, given, self._runtime.agents.get(self.key.agent))
 
-    async def _prepare(self, message: records.Message, request_id: str | None) -> Turn:
+    async def _prepare(self, message: records.Message, request_id: str | None) -> Briefing:
         """What the agent is given, as soon as the one before has cleaned up."""
         await self._clean_up()
         return await brief(self._runtime, self.key, self.state, self.info, message, request_id)

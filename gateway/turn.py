@@ -19,6 +19,7 @@ from protocol.codec import encode
 from protocol.scopes import changes, merged, split
 
 from . import interfaces
+from .briefing import Briefing
 from .interfaces import Agent, AgentError, Alive, Note, Piece, Thought, Unavailable, Usage
 from .log import Log
 from .pieces import FAILED, WrongPiece, failure_of, metadata_of, plain, state_of, tool_of, usage_of
@@ -59,6 +60,7 @@ class Answer:
         "_counted",
         "_first_at",
         "_input_tokens",
+        "_kept",
         "_limits",
         "_log",
         "_metadata",
@@ -113,6 +115,9 @@ class Answer:
         self._waits = False
         """The agent has spoken, and waits until the store has taken that."""
         self._state = b""
+        """What the agent was given as `turn.state`, as JSON."""
+        self._kept: bytes | None = None
+        """The state that is kept with the session, where that is another one."""
         self._task: asyncio.Task[None] | None = None
         self._started_at: float | None = None
         self._first_at: float | None = None
@@ -153,7 +158,7 @@ class Answer:
 
     # ── Running ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, given: Callable[[], Awaitable[interfaces.Turn]], agent: Agent | None) -> None:
+    async def run(self, given: Callable[[], Awaitable[Briefing]], agent: Agent | None) -> None:
         """Run the agent to its end: the turn's task. Never raises. `given` gathers what the agent is given.
         One frame, not three: there may be 10,000s of turns that wait for their agents."""
         self._task = asyncio.current_task()
@@ -161,8 +166,8 @@ class Answer:
         try:
             if agent is None:
                 raise AgentError("The gateway was started without this agent.", "agent_unavailable")
-            turn = await given()
-            self._begin(turn)
+            turn, kept = await given()
+            self._begin(turn, kept)
             async with aclosing(agent(turn)) as answer:
                 try:
                     async for piece in answer:
@@ -202,7 +207,7 @@ class Answer:
                 self.cleaned.set()
             self._session.cleaned(self)
 
-    def _begin(self, turn: interfaces.Turn) -> None:
+    def _begin(self, turn: interfaces.Turn, kept: dict[str, Any] | None) -> None:
         # What the agent logs says whose turn it was.
         structlog.contextvars.bind_contextvars(
             turn_id=self.turn_id, session_id=turn.session.session_id, agent=turn.session.agent
@@ -210,6 +215,7 @@ class Answer:
         if turn.request_id is not None:
             structlog.contextvars.bind_contextvars(request_id=turn.request_id)
         self._state = encode(turn.state)
+        self._kept = None if kept is None else encode(kept)
         self._started_at = self._progress_at = asyncio.get_running_loop().time()
 
     def _count(self, pieces: int) -> None:
@@ -323,13 +329,18 @@ class Answer:
 
     def _complete(self, turn: interfaces.Turn) -> None:
         after = state_of(turn.state, self._state, self._runtime.settings.max_tool_depth)
-        if after is None:
+        if after is None and self._kept is None:
             self._end(self._response("completed"))
             return
-        before = msgspec.json.decode(self._state)
-        self.gone = before.keys() - after.keys()
-        kept = merged(*split(changes(before, after)))  # the record, too, is without what is never kept
-        self._end(self._response("completed", kept or None))
+        given = msgspec.json.decode(self._state)
+        kept = given if self._kept is None else msgspec.json.decode(self._kept)
+        after = given if after is None else after
+        self.gone = (given.keys() | kept.keys()) - after.keys()
+        # Also what was set to what is kept anyway: who undoes this turn must know of it.
+        parts = split(changes(kept, after) | changes(given, after))
+        undo = {name: given[name] for name in parts.session if name in given} if parts.session else None
+        delta = merged(*parts)  # the record, too, is without what is never kept
+        self._end(self._response("completed", delta or None, undo))
 
     def cancel(self) -> None:
         """Somebody asked to stop it: it ends as cancelled with the text so far, at once."""
@@ -383,7 +394,12 @@ class Answer:
             )
         )
 
-    def _response(self, status: Any, state_delta: dict[str, Any] | None = None) -> records.Response:
+    def _response(
+        self,
+        status: Any,
+        state_delta: dict[str, Any] | None = None,
+        state_undo: dict[str, Any] | None = None,
+    ) -> records.Response:
         text = self.text
         text.close()
         if text.thought is not None:
@@ -399,6 +415,7 @@ class Answer:
             thought=text.thought.whole() if text.thought is not None else None,
             metadata=self._metadata,
             state_delta=state_delta,
+            state_undo=state_undo,
         )
 
     def _timing(self) -> records.Timing:

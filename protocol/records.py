@@ -129,6 +129,9 @@ class Response(Struct, tag_field="type", tag="response", frozen=True, omit_defau
     metadata: dict[str, Any] | None = None
     state_delta: dict[str, Any] | None = None
     """What the turn changed in the session's state; None for what it took away."""
+    state_undo: dict[str, Any] | None = None
+    """Of the session's own keys in `state_delta`: what the turn was given there. One that is missing here was
+    missing there."""
     imported: bool = False
     """It came with a history from elsewhere."""
 

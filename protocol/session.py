@@ -411,7 +411,7 @@ def _end(state: State, terminal: Terminal) -> tuple[Record, ...]:
         return (terminal,)
     # Whoever asked to cancel was told ok: the turn ends as cancelled, also if it got to its own end first.
     if isinstance(terminal, Response):
-        return (replace(terminal, status="cancelled", state_delta=None),)
+        return (replace(terminal, status="cancelled", state_delta=None, state_undo=None),)
     return (Response(terminal.turn_id, terminal.partial, "cancelled", terminal.created_at),)
 
 

@@ -90,6 +90,7 @@ LAYERS = (
         "protocol.diagnose",
         "protocol.view",
         "protocol.history",
+        "protocol.undo",
         "protocol.components",
         "protocol.saying",
         "protocol.eliza",

@@ -16,7 +16,9 @@ is a key, and `X-Request-Id` if the client's request had one (worth a line in yo
                   "status"?: "completed" | "cancelled" | "failed",      of an agent's message
                   "tools"?: [{"type": "tool_call", …} | {"type": "tool_result", …}],
                   "metadata"?: {…}}],
-     "state": {…}}                                          this session's state, as you left it
+     "state": {…},                                          this session's state, as you left it
+     "replaces"?: "…"}                                      the turn that this one is run instead of: `state`
+                                                            is as it was before, and `history` ends there
 
 Fields that you do not know: ignore them. Turns of different sessions come at the same time, on several
 connections; those of one session come one after the other.
@@ -133,7 +135,7 @@ class HttpAgent:
 
 
 def _request(turn: Turn) -> dict[str, Any]:
-    return {
+    request: dict[str, Any] = {
         "turn_id": turn.turn_id,
         "content": turn.content,
         "session": turn.session,
@@ -142,6 +144,9 @@ def _request(turn: Turn) -> dict[str, Any]:
         "history": turn.history,
         "state": turn.state,
     }
+    if turn.replaces is not None:
+        request["replaces"] = turn.replaces
+    return request
 
 
 class _Error(Struct):

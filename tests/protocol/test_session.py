@@ -226,7 +226,7 @@ def test_cancel_is_ok_when_there_is_nothing_to_stop_and_refused_for_a_turn_never
 
 def test_a_cancelled_turn_ends_as_cancelled_whatever_its_agent_says() -> None:
     for end in (
-        Response("a", "all of it", "completed", 1.0),
+        Response("a", "all of it", "completed", 1.0, state_delta={"n": 2}, state_undo={"n": 1}),
         Failed("a", "boom", "agent_failed", True, "all of it", 1.0),
     ):
         log = Log()
@@ -236,6 +236,7 @@ def test_a_cancelled_turn_ends_as_cancelled_whatever_its_agent_says() -> None:
         last = log.records[-1]
         assert isinstance(last, Response)
         assert (last.status, last.content) == ("cancelled", "all of it")
+        assert (last.state_delta, last.state_undo) == (None, None), "it has changed nothing"
 
 
 def test_an_end_that_comes_late_is_no_end() -> None:

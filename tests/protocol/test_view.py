@@ -31,7 +31,14 @@ def test_a_frame_shows_all_of_its_record_that_clients_may_see(
     kept = asdict(record)
     shown = {name: value for name, value in kept.items() if name in fields}
     assert shown == {name: value for name, value in fields.items() if name in kept}
-    assert set(kept) - set(shown) <= {"interrupts", "parts", "created_at", "state_delta", "imported"}
+    assert set(kept) - set(shown) <= {
+        "interrupts",
+        "parts",
+        "created_at",
+        "state_delta",
+        "state_undo",
+        "imported",
+    }
     assert {name for name, value in fields.items() if name not in kept and value is not None} == set()
 
 

@@ -96,6 +96,7 @@ async def test_the_turn_comes_as_json(serving: Any, monkeypatch: pytest.MonkeyPa
         ],
         state={"n": 1},
         request_id="r-7",
+        replaces="t-1",
     )
     async with serving(streaming(ndjson(DONE))) as server, agent_at(server, key_env="MY_KEY") as agent:
         await collect(agent, asked)
@@ -147,6 +148,7 @@ async def test_the_turn_comes_as_json(serving: Any, monkeypatch: pytest.MonkeyPa
                 },
             ],
             "state": {"n": 1},
+            "replaces": "t-1",
         }
 
 
