@@ -52,21 +52,26 @@ class Tasks(asyncio.TaskGroup):
     whoever happens to start it: that may be another user's turn or request.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = copy_context()
+        """What tasks begin with, for plain calls that the loop is to make."""
+
     async def __aenter__(self) -> Self:
-        self._context = copy_context()
+        self.context = copy_context()
         return await super().__aenter__()
 
     def start_soon(
         self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any
     ) -> asyncio.Task[None]:
         """Run it in this group."""
-        return self.create_task(function(*args), context=self._context.copy())
+        return self.create_task(function(*args), context=self.context.copy())
 
     def start_now(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run it at once, within the caller's call, until it first waits; only then does it become a task.
         Spares what never waits a task and a pass of the loop (like the standard library's eager tasks, from
         3.12 on). Up to its first wait it must not ask which task it runs in."""
-        context = self._context.copy()
+        context = self.context.copy()
         try:
             waits_for = context.run(coroutine.send, None)
         except StopIteration:

@@ -287,7 +287,9 @@ class Supervisor:
                 self._crashed[key] = None
                 raise
         now = self.runtime.now()
-        lives = now >= self._lives_looked_at + 60 * (self.runtime.tiers.cleanup_minutes or 0.0)
+        since = now - self._lives_looked_at
+        # Lives end by the wall clock. If that was set back, it is time to look, too.
+        lives = not 0.0 <= since < 60 * (self.runtime.tiers.cleanup_minutes or 0.0)
         found = await self.runtime.store.due(now, self.runtime.node)
         for due in found:
             if lives or not due.life:

@@ -181,9 +181,10 @@ class Writer:
         self._woken = True
         rest = self._rests_until - self._loop.time() if self._pace else 0.0
         if rest > 0.0:
-            self._loop.call_later(rest, self._write)
+            self._loop.call_later(rest, self._write, context=self._runtime.tasks.context)
         else:
-            self._loop.call_soon(self._write)
+            # Not in the context of the turn that has news: what is written is many turns' and many users'.
+            self._loop.call_soon(self._write, context=self._runtime.tasks.context)
 
     def _write(self) -> None:
         """Write what there is; as a plain call as long as the line takes it, else in a task."""

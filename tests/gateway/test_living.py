@@ -273,6 +273,20 @@ async def test_lives_are_looked_after_no_more_often_than_the_cleanup_interval() 
         assert told(client) == ["expired"]
 
 
+async def test_lives_are_looked_after_also_when_the_clock_was_set_back() -> None:
+    clock, script = Clock(), Script()
+    async with started(script=script, now=clock, tiers=Tiers(cleanup_minutes=10)) as supervisor:
+        await settle()
+        clock.minutes(-120)
+        scene = Scene(supervisor, script, clock)
+        await scene.make(Terms(5.0, True, 720.0, 1.0))
+        client = await scene.follower()
+        await scene.later(0)
+        assert told(client) == []
+        await scene.later(10)
+        assert told(client) == ["expired"]
+
+
 async def test_turns_are_looked_after_as_often_as_ever_whatever_the_cleanup_interval() -> None:
     clock, script, store = Clock(), Script(), MemoryStore()
     async with started(store, script, now=clock, tiers=Tiers(cleanup_minutes=10)) as supervisor:

@@ -17,7 +17,7 @@ from gateway.interfaces import NO_SCOPES, Head, Info, Key, Piece, Saved, Scopes,
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.supervisor import Supervisor
-from protocol import frames, records
+from protocol import codec, frames, records
 from protocol.session import Send
 from tests.harness import WAIT, Client, Script, gateway, settle
 
@@ -230,6 +230,63 @@ async def test_a_turn_inherits_no_context_variables_of_another_turn_or_of_who_as
         ("the process", {**about, "turn_id": "t2", "request_id": "r2"}),
         ("the process", {**about, "turn_id": "t3"}),
     ]
+
+
+async def test_a_thread_has_its_own_turns_context_variables() -> None:
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    def agent(turn: Turn) -> str:
+        seen.append((WHOSE.get(), structlog.contextvars.get_contextvars()))
+        WHOSE.set(turn.turn_id)
+        return "done"
+
+    WHOSE.set("the process")
+    async with gateway({"bot": FunctionAgent(agent)}, MemoryStore()) as g:
+        client = Client(g)
+        WHOSE.set("somebody's request")
+        for number in (1, 2):
+            async with g.opened(Key("bot", "ann", "s"), "new") as session:
+                await session.asked(Send(f"t{number}", "hi"), f"r{number}")
+            client.put("attach", sessions=[{"session_id": "s"}])
+            async with asyncio.timeout(WAIT):
+                while session.answer is not None:
+                    await settle(1)
+    about = {"session_id": "s", "agent": "bot"}
+    assert seen == [
+        ("the process", {**about, "turn_id": f"t{number}", "request_id": f"r{number}"}) for number in (1, 2)
+    ]
+
+
+class Overheard(Client):
+    """A line that can always be written to at once, and notes in whose name that is done."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(supervisor)
+        self.names: set[str] = set()
+
+    def send_nowait(self, batch: list[bytes]) -> bool:
+        self.names.add(WHOSE.get())
+        for data in batch:
+            self._take(codec.decode_server_frame(data))
+        return True
+
+
+async def test_a_line_is_not_written_to_in_the_name_of_the_turn_that_has_news() -> None:
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        WHOSE.set(turn.turn_id)
+        for _ in range(3):
+            yield "word "
+            await asyncio.sleep(0)
+
+    WHOSE.set("the process")
+    async with gateway({"bot": FunctionAgent(agent)}, MemoryStore()) as g:
+        line = Overheard(g)
+        WHOSE.set("somebody's request")
+        line.put("message", session_id="s", turn_id="t", content="hi")
+        async with asyncio.timeout(WAIT):
+            while not line.of("s", frames.Response):
+                await settle(1)
+    assert line.names == {"the process"}
 
 
 # ── How long it takes ───────────────────────────────────────────────────────────────────────────────────────
