@@ -7,6 +7,7 @@ the last one: what scripts and demonstrations use.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import secrets
 import signal
@@ -32,6 +33,8 @@ HISTORY = 5
 """Turns shown of a conversation that is taken up again."""
 _WIDTH = 100
 """Characters shown of a tool's input."""
+_TRIES = 3
+"""After so many in vain it is said what to do about it."""
 
 
 class Chat:
@@ -97,14 +100,22 @@ class Chat:
 
     async def _watch(self) -> None:
         """Say when the line breaks, and when it is there again."""
-        broken = False
+        tries = 0
         async for line in self._client.states():
-            if line.state == "waiting" and not broken:
-                broken = True
-                self._screen.say(f"reconnecting … ({line.reason})", "yellow")
-            elif line.state == "connected" and broken:
-                broken = False
-                self._screen.say("connected again", "green")
+            if line.state == "waiting":
+                tries += 1
+                if tries == 1:
+                    self._screen.say(f"reconnecting … ({line.reason})", "yellow")
+                elif tries == _TRIES and self._client.connected is None:
+                    self._screen.say(
+                        f"There is no gateway at {self._client.url.removesuffix('/ws')} yet: start one with "
+                        "`gateway serve`, or name another with --port or --url. Still trying.",
+                        "yellow",
+                    )
+            elif line.state == "connected":
+                if tries:
+                    self._screen.say("connected again", "green")
+                tries = 0
 
     # ── An answer ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,9 +227,16 @@ async def chat(
     user: str | None = None,
     token: str | None = None,
 ) -> None:
-    """`gateway chat`: talk on standard input and output. Raises `SystemExit` with 1 if there is no line."""
+    """`gateway chat`: talk on standard input and output. Raises `SystemExit` with 1 if there is no line, and
+    `Refused` if there can be none to that URL, or for that user."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what the terminal has no letters for costs no answer
     keyboard, screen = Keyboard(sys.stdin.fileno()), Screen(Console(highlight=False))
-    async with Client(url, token, user) as client:
+    try:
+        client = Client(url, token, user)
+    except ValueError as error:
+        raise Refused("bad_request", f"{error}.") from error
+    async with client:
         talk = Chat(client, screen, keyboard, agent)
         with _on_interrupt(talk.interrupt):
             well = await talk.run(session or DEFAULT_SESSION)

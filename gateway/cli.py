@@ -95,17 +95,31 @@ def check(**flags: Any) -> None:
 
 
 @main.command()
-@click.option("--url", default="ws://127.0.0.1:8080", show_default=True, help="Where the gateway is.")
+@click.option("--url", help="Where the gateway is.  [default: ws://127.0.0.1:8080]")
+@click.option("--port", type=click.IntRange(1, 65_535), help="The port of a gateway on this machine.")
 @click.option("--agent", help="Whom to talk to; without it, the gateway's default agent.")
 @click.option("--session", help="Which conversation; one that is there is taken up again.")
 @click.option("--user", help="As whom, where the gateway lets its callers say.")
 @click.option("--token", envvar="GATEWAY_TOKEN", help="What proves who you are. [GATEWAY_TOKEN]")
-def chat(url: str, agent: str | None, session: str | None, user: str | None, token: str | None) -> None:
+def chat(
+    url: str | None,
+    port: int | None,
+    agent: str | None,
+    session: str | None,
+    user: str | None,
+    token: str | None,
+) -> None:
     """Talk to an agent in the terminal."""
+    if url is not None and port is not None:
+        raise click.UsageError("Give --url or --port, not both: a URL has its port in it.")
+    url = url or f"ws://127.0.0.1:{port or 8080}"
     if not re.match(r"(ws|http)s?://[^/]", url):
         allowed = "ws:// or wss:// (or http:// or https://) and a host"
         raise Refusal(f"--url is {url!r}; allowed is {allowed}.")
-    asyncio.run(chat_in_terminal(url, agent, session, user, token))
+    try:
+        asyncio.run(chat_in_terminal(url, agent, session, user, token))
+    except Refused as error:
+        raise Refusal(error.content) from error
 
 
 @main.command()

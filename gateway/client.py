@@ -13,6 +13,7 @@ It imports `protocol` and nothing else of the gateway.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 import time
@@ -29,14 +30,16 @@ from msgspec.structs import replace
 
 from protocol import codec, frames
 from protocol.errors import Refused
-from protocol.ids import check_agent_name, check_session_id
+from protocol.ids import check_user_id
 
 from .client_feed import Lagged
-from .client_line import FINAL, Backoff, Line, LineClosed, socket_url
+from .client_line import BROKEN, FINAL, Backoff, Line, LineClosed, socket_url
 from .client_session import Session
 from .client_turn import UNASKED, Turn, TurnFailed, refusal
 
 __all__ = ["Client", "Lagged", "LineClosed", "LineState", "Session", "Turn", "TurnFailed"]
+
+logger = logging.getLogger("gateway.client")
 
 MAX_REPLY = (32 << 20) + (1 << 20)
 """Bytes of one WebSocket message: the gateway's `max_reply_bytes`, and the rest of a batch around it."""
@@ -47,6 +50,10 @@ RETRIED = ("store_unavailable", "overloaded", "draining", "rate_limited")
 ATTACH, HELLO, RENEWAL = "attach", "hello", "renewal"
 _CALM = 20.0
 """Seconds that a line must have lived for the next one to be tried at once."""
+
+
+class NoToken(Exception):
+    """The function that gets tokens raised."""
 
 
 def new_id() -> str:
@@ -69,8 +76,10 @@ class Client:
 
     `url` is the gateway's (`http` and `ws` mean the same), `user` who speaks, if the token does not fix it.
     `token` is one, or an async function that gets one: it is asked before each line, and again before the
-    last one ends.
-    `random`, `sleep`, `clock` and `new_id` are passed in so that a test owns them.
+    last one ends. If it raises, there is no line until it is asked again.
+    `random`, `sleep`, `clock` (which never goes back) and `new_id` are passed in so that a test owns them.
+
+    Raises `ValueError` for that URL, `Refused` for that user.
     """
 
     def __init__(
@@ -91,7 +100,9 @@ class Client:
         """What the gateway said of itself, when a line was last opened."""
         self._token = token
         self._new_line = partial(Line, self.url, max_size, self._receive)
-        self._user = user
+        self._hello = codec.as_sent(frames.Hello(user_id=user, batch=True, ref=HELLO))
+        if self._hello.user_id is not None:
+            check_user_id(self._hello.user_id)
         self._random = random
         self._sleep = sleep
         self._clock = clock
@@ -129,11 +140,9 @@ class Client:
         """The session of that id, followed from now on; the same one until it is detached. It is made by its
         first message, if there is none yet. `history`: messages wanted of it, 0 to 200 (50).
 
-        Raises `Refused`: `bad_id`, or `session_conflict` if it is followed with another agent.
+        Raises `Refused`: `bad_id`, `bad_frame`, or `session_conflict` if it is followed with another agent.
         """
-        check_session_id(session_id)
-        if agent is not None:
-            check_agent_name(agent)
+        codec.as_sent(frames.Attach([frames.Target(session_id, agent, history=history)]))
         session = self._sessions.get(session_id)
         if session is None:
             session = Session(self, session_id, agent, history, self._new_id)
@@ -214,10 +223,12 @@ class Client:
         while True:
             self._say(LineState("connecting", self.state.reason))
             began = self._clock()
-            self._line = self._new_line(await self._get_token())
-            self._line.put(codec.encode(frames.Hello(user_id=self._user, batch=True, ref=HELLO)))
             try:
+                self._line = self._new_line(await self._get_token())
+                self._line.put(codec.encode(self._hello))
                 closed = await self._line.run()
+            except NoToken:
+                closed = LineClosed(BROKEN, "No token could be got.")
             finally:
                 was_open, self._open = self._open, False
                 self._refs.clear()
@@ -234,13 +245,25 @@ class Client:
             await self._sleep(pause)
 
     async def _get_token(self) -> str | None:
-        return await self._token() if callable(self._token) else self._token
+        """Raises `NoToken`."""
+        if not callable(self._token):
+            return self._token
+        try:
+            return await self._token()
+        except Exception as error:
+            logger.warning("no token could be got", exc_info=error)
+            raise NoToken from error
 
     async def _renew_token(self) -> None:
         """The gateway takes the present one for a minute more only."""
         line = self._line
         if callable(self._token):
-            line.put(codec.encode(frames.Hello(token=await self._token(), ref=RENEWAL)))
+            try:
+                line.put(
+                    codec.encode(codec.as_sent(frames.Hello(token=await self._get_token(), ref=RENEWAL)))
+                )
+            except (NoToken, Refused):
+                pass  # this line goes on without; the next one asks again
 
     def _say(self, state: LineState) -> None:
         self.state = state
@@ -260,7 +283,7 @@ class Client:
     def _receive(self, data: bytes) -> None:
         try:
             frame = codec.decode_server_frame(data)
-        except MsgspecError:
+        except (MsgspecError, RecursionError):
             return  # of a newer gateway: what it adds may be ignored
         match frame:
             case frames.Connected():
@@ -317,6 +340,8 @@ class Client:
         for session in self._unattached():
             if error.session_id in (None, session.session_id):
                 session.refuse(error)
+        if error.code == "bad_frame":  # nothing of it was heard: those that are well are asked for again
+            self._attach([session for session in self._unattached() if not session.refused])
 
     def _attach_rest(self) -> None:
         self._attach(self._unattached())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
+import os
+import re
 from collections import deque
 from collections.abc import Callable
+from socket import gaierror
 from ssl import SSLCertVerificationError
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
@@ -87,7 +91,7 @@ class Line:
         self, url: str, max_size: int, receive: Callable[[bytes], None], token: str | None = None
     ) -> None:
         self._url = url
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = (token or "").strip()
         self._max_size = max_size
         self._receive = receive
         self._socket: ClientConnection | None = None
@@ -106,10 +110,12 @@ class Line:
 
     async def run(self) -> LineClosed:
         """Open it and talk until it ends; how it ended."""
+        if not (self._token.isascii() and self._token.isprintable()):
+            return LineClosed(4401, "The token has characters that no token has; copy it again.")
         try:
             self._socket = await connect(
                 self._url,
-                additional_headers=self._headers,
+                additional_headers={"Authorization": f"Bearer {self._token}"} if self._token else None,
                 compression=None,
                 max_size=self._max_size,
                 open_timeout=_OPENING,
@@ -119,8 +125,10 @@ class Line:
             return self._refusal(refused.response)
         except SSLCertVerificationError as error:
             return LineClosed(4403, f"The gateway's certificate is not good: {error.verify_message}.")
+        except (UnicodeError, ImportError) as error:  # of no host's name; python-socks for a SOCKS proxy
+            return LineClosed(4400, f"{_host(self._url)} cannot be reached: {error}.")
         except (OSError, WebSocketException) as error:
-            return LineClosed(BROKEN, str(error) or type(error).__name__)
+            return LineClosed(BROKEN, _unreachable(_host(self._url), error))
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write, self._socket)
@@ -186,22 +194,56 @@ class Line:
         status = response.status_code
         close = STATUSES.get(status, 4400 if 400 <= status < 500 else 1013)
         try:
-            said = json.loads(response.body or b"{}")
-            content, code, after = str(said["content"]), str(said["code"]), said.get("retry_after_ms")
-        except (ValueError, LookupError, TypeError):
+            said = msgspec.json.decode(response.body or b"{}", type=_Refusal)
+        except (msgspec.MsgspecError, RecursionError):
             content = FINAL.get(close, "The gateway takes no more lines now.")
             return LineClosed(close, f"{content} (HTTP status {status})")
         self.error = frames.Error(
-            content=content, code=code, retryable=close not in FINAL, retry_after_ms=after
+            content=said.content,
+            code=said.code,
+            retryable=close not in FINAL,
+            retry_after_ms=said.retry_after_ms,
         )
-        return LineClosed(close, content, code)
+        return LineClosed(close, said.content, said.code)
+
+
+class _Refusal(msgspec.Struct):
+    """What the gateway says instead of opening a line."""
+
+    content: str
+    code: str
+    retry_after_ms: int | None = None
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _unreachable(host: str, error: OSError | WebSocketException) -> str:
+    """Why no line could be opened, as a sentence."""
+    if isinstance(error, WebSocketException):
+        return f"What answers at {host} is no gateway: {error}."
+    if isinstance(error, TimeoutError):
+        return f"{host} did not answer within {_OPENING:g} s."
+    if isinstance(error, gaierror):
+        return f"There is no host {host}."
+    # Of a name with several addresses, asyncio says only in words what became of each.
+    told = re.search(r"\[Errno (\d+)\]", str(error))
+    number = error.errno or (int(told[1]) if told else None)
+    if number == errno.ECONNREFUSED:
+        return f"Nothing listens at {host}."
+    return f"{host} cannot be reached: {os.strerror(number) if number else error}."
 
 
 def socket_url(url: str) -> str:
-    """`http://host:8080/prefix` → `ws://host:8080/prefix/ws`. Raises `InvalidURI`."""
-    parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    path = parts.path.rstrip("/")
-    url = urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else f"{path}/ws", parts.query, ""))
-    parse_uri(url)
-    return url
+    """`http://host:8080/prefix` → `ws://host:8080/prefix/ws`. Raises `ValueError`."""
+    try:
+        parts = urlsplit(url)
+        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+        path = parts.path.rstrip("/")
+        path = path if path.endswith("/ws") else f"{path}/ws"
+        socket = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+        parse_uri(socket)
+    except (ValueError, InvalidURI) as error:
+        raise ValueError(f"{url!r} is no URL of a gateway: {error}") from None
+    return socket

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from protocol import transcript
+from protocol import codec, transcript
 from protocol.errors import Refused
 from protocol.frames import (
     Attached,
@@ -101,22 +101,32 @@ class Session:
         turn_id: str | None = None,
     ) -> Turn:
         """Say something. It is sent until it is acknowledged, over as many lines as that takes, and runs
-        once. A `turn_id` of the caller's own makes that hold over restarts of the caller, too."""
-        turn_id = turn_id or self._new_id()
-        message = Send(
+        once. A `turn_id` of the caller's own makes that hold over restarts of the caller, too.
+
+        What cannot be sent, metadata that is no JSON for example, ends its turn as `bad_frame`; half a
+        surrogate pair is sent as U+FFFD.
+        """
+        asked = Send(
             content,
             session_id=self.session_id,
             agent=self.agent,
-            turn_id=turn_id,
+            turn_id=turn_id or self._new_id(),
             on_busy=on_busy,
             replaces=replaces,
             metadata=metadata,
         )
-        turn = Turn(self._wire, message, self.session_id, turn_id)
+        try:
+            message, refused = codec.as_sent(asked), None
+        except Refused as error:
+            message, refused = asked, error
+        assert message.turn_id is not None
+        turn = Turn(self._wire, message, self.session_id, message.turn_id)
         if self._failure is not None:
             turn.fail(self._failure)
+        elif refused is not None:
+            turn.finish(refusal(turn, refused.code, refused.content))
         else:
-            self._turns[turn_id] = turn
+            self._turns[turn.turn_id] = turn
             self._wire.post(turn)
         return turn
 
@@ -215,6 +225,11 @@ class Session:
             # It may have been over before the view began, and then no frame tells of it: look at it all.
             self.transcript = Transcript(self.session_id)
             self._wire.attach(self)
+
+    @property
+    def refused(self) -> bool:
+        """It could not be followed when that was last asked for."""
+        return self._refusal is not None
 
     def refuse(self, error: Error) -> None:
         """It cannot be followed. Messages not acknowledged yet are answered themselves."""

@@ -8,8 +8,10 @@ each new piece.
 
 from __future__ import annotations
 
+import json as any_json
+import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import json
@@ -24,6 +26,7 @@ __all__ = [
     "Delta",
     "Limits",
     "Shared",
+    "as_sent",
     "check",
     "check_metadata",
     "decode_batch",
@@ -50,6 +53,8 @@ class Limits(NamedTuple):
 _encoder = json.Encoder()
 _client: json.Decoder[frames.ClientFrame] = json.Decoder(frames.ClientFrame)
 _server: json.Decoder[frames.ServerFrame] = json.Decoder(frames.ServerFrame)
+
+F = TypeVar("F", bound=frames.ClientFrame)
 
 # ── In: what clients send ───────────────────────────────────────────────────────────────────────────────────
 
@@ -127,6 +132,28 @@ def check_metadata(metadata: dict[str, Any] | None, limits: Limits) -> str | Non
         return f"may have {limits.metadata_bytes:,} bytes; it has {size:,}"
     return None
 
+
+def as_sent(frame: F) -> F:
+    """`frame` as a gateway will read it, so that it can be encoded at any time. Halves of surrogate pairs are
+    joined, and become U+FFFD where they are alone.
+
+    Raises `Refused` as `decode_client_frame` does, and with `bad_frame` if it holds what JSON cannot. How
+    large a frame may be is for the gateway to say.
+    """
+    if any(isinstance(value, bytes | bytearray) for value in msgspec.structs.astuple(frame)):
+        raise Refused("bad_frame", "Bytes are no text: decode them first.")  # or they were sent in base64
+    try:
+        try:
+            data = encode(frame)
+        except UnicodeEncodeError:
+            text = any_json.dumps(msgspec.to_builtins(frame), ensure_ascii=False, allow_nan=False)
+            data = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused("bad_frame", f"This cannot be sent as JSON: {error}.") from None
+    return cast(F, decode_client_frame(data, _ANY_SIZE))
+
+
+_ANY_SIZE = Limits(sys.maxsize, sys.maxsize, sys.maxsize, sys.maxsize)
 
 # ── In: what a client reads ─────────────────────────────────────────────────────────────────────────────────
 
