@@ -206,7 +206,7 @@ class _Run(Generic[T]):
             if self._stopped:
                 return False
             self._items.append(item)
-            self._chars += len(item) if isinstance(item, str) else 1
+            self._chars += str.__len__(item) if isinstance(item, str) else 1
             first = len(self._items) == 1
         if first:  # what piles up until the loop comes round is one wake-up
             self._tell(self.news.set)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
@@ -836,6 +838,125 @@ async def test_a_message_larger_than_the_gateway_takes_is_not_sent() -> None:
         assert (await line.hear(frames.Send)).content == "small"
 
 
+# ── What cannot be sent ──
+
+
+def nested() -> dict[str, Any]:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return {"deep": deep}
+
+
+WRONG: list[dict[str, Any]] = [
+    {"metadata": {"what": object()}},
+    {"metadata": {(1, 2): "no key"}},
+    {"metadata": {"digits": 10**5000}},
+    {"metadata": nested()},
+    {"metadata": "no object"},
+    {"content": 5},
+    {"content": b"bytes"},
+    {"content": None},
+    {"content": "\ud83d", "metadata": {"what": object()}},
+    {"on_busy": "whatever"},
+    {"replaces": 7},
+    {"turn_id": ["no text"]},
+    {"turn_id": "x" * 1000},
+]
+
+
+@pytest.mark.parametrize("open_before", [True, False])
+async def test_what_cannot_be_sent_ends_its_turn_and_no_other(open_before: bool) -> None:
+    async with gateway(echo=EchoAgent()) as url, client(url) as c:
+        session = c.session("a")
+        if open_before:
+            await within(session.ready())
+        turns = [session.send(**{"content": "hi", **wrong}) for wrong in WRONG]
+        assert (await within(session.send("all the same"))).content == "all the same"
+        for turn, wrong in zip(turns, WRONG, strict=True):
+            with pytest.raises(TurnFailed) as failed:
+                await within(turn)
+            assert failed.value.frame.code in ("bad_frame", "bad_id"), [*wrong]
+            assert not failed.value.frame.retryable
+        assert c.state.state == "connected"
+
+
+@pytest.mark.parametrize("open_before", [True, False])
+async def test_half_an_emoji_is_sent_as_a_replacement_character_and_both_halves_as_the_emoji(
+    open_before: bool,
+) -> None:
+    async with playing() as gateway, client(gateway.url) as c:
+        session = c.session("a")
+        if open_before:
+            line = await gateway.line()
+            await line.greet()
+            await line.attached()
+        halves = {"\udc00": ["\ud83d", 1]}
+        turn = session.send("half \ud83d, whole \ud83d\ude00", metadata=halves, turn_id="t\ud83d")
+        if not open_before:
+            line = await gateway.line()
+            await line.greet()
+            await line.attached()
+        sent = await line.hear(frames.Send)
+        assert sent.content == turn.message.content == "half \ufffd, whole \U0001f600"
+        assert sent.metadata == {"\ufffd": ["\ufffd", 1]}
+        assert sent.turn_id == turn.turn_id == "t\ufffd"
+        await line.say(message(turn.turn_id), response(turn.turn_id, "x"))
+        assert (await within(turn)).content == "x"
+
+
+@pytest.mark.parametrize("wanted", [-1, 201, "many", pytest.param(10**5000, id="huge")])
+async def test_a_session_that_cannot_be_asked_for_is_refused_where_it_is_asked_for(wanted: Any) -> None:
+    async with playing() as gateway, client(gateway.url) as c:
+        with pytest.raises(Refused):
+            c.session("bad", history=wanted)
+        c.session("good", history=200)
+        line = await gateway.line()
+        await line.greet()
+        assert [one.session_id for one in (await line.attached()).sessions] == ["good"]
+
+
+async def test_a_session_that_the_gateway_does_not_understand_holds_up_no_other() -> None:
+    async with playing() as gateway, client(gateway.url) as c:
+        bad, good = c.session("bad", history=200), c.session("good")
+        line = await gateway.line()
+        await line.greet()
+        await line.hear(frames.Attach)
+        await line.say(refused("bad_frame", ref="attach", session_id="bad"))
+        assert [one.session_id for one in (await line.attached()).sessions] == ["good"]
+        await within(good.ready())
+        with pytest.raises(Refused):
+            await within(bad.ready())
+
+
+@pytest.mark.parametrize("user", ["", "x" * 1000, "a\nb", 5, b"bytes"])
+def test_a_user_that_cannot_be_is_refused_before_there_is_a_line(user: Any) -> None:
+    with pytest.raises(Refused):
+        client("ws://127.0.0.1:1", user=user)
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://[bad", "ws://h:99999", "ws://h:x", "http://\ud800", "ws://", "mailto:a@b"]
+)
+def test_a_url_that_is_none_is_refused_before_there_is_a_line(url: str) -> None:
+    with pytest.raises(ValueError, match="is no URL of a gateway"):
+        client(url)
+
+
+async def test_frames_that_nobody_can_read_are_passed_over() -> None:
+    async with playing() as gateway, client(gateway.url) as c:
+        turn = c.session("a").send("hi")
+        line = await gateway.line()
+        await line.greet()
+        await line.attached()
+        await line.hear(frames.Send)
+        deep = b'{"type":"tool_call","input":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        for data in (deep, b"\xff", b"", b'{"type":"text_delta","content":"\\ud83d"}'):
+            await line.socket.send(data, text=True) if data != b"\xff" else None
+        await line.say(message(turn.turn_id), response(turn.turn_id, "x"))
+        assert (await within(turn)).content == "x"
+
+
 # ── What to do when a line ends ──
 
 
@@ -1037,3 +1158,114 @@ async def test_a_token_that_was_never_good_or_cannot_be_renewed_is_the_end(token
         await line.socket.close(4401)
         await state(c, "closed")
         assert gateway.knocks == 1
+
+
+class Unsure:
+    """A function that gets a token only every other time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        if self.asked % 2:
+            raise OSError("no network")
+        return f"token-{self.asked}"
+
+
+async def test_where_no_token_can_be_got_it_is_asked_for_again() -> None:
+    async with playing() as gateway, client(gateway.url, token=Unsure()) as c:
+        await state(c, "waiting")
+        assert c.state.reason == "No token could be got."
+        line = await gateway.line()
+        assert line.socket.request is not None
+        assert line.socket.request.headers["Authorization"] == "Bearer token-2"
+        await line.greet()
+        await line.say(frames.Token(99.0))  # there is none this time, and the line goes on
+        turn = c.session("a").send("hi")
+        await line.attached()
+        await line.hear(frames.Send)
+        await line.say(message(turn.turn_id), response(turn.turn_id, "x"))
+        assert (await within(turn)).content == "x"
+
+
+async def test_a_token_is_sent_without_the_line_break_that_was_read_with_it() -> None:
+    async with playing() as gateway, client(gateway.url, token="secret\n"):
+        line = await gateway.line()
+        assert line.socket.request is not None
+        assert line.socket.request.headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("token", ["se\r\ncret: x", "\ud83d", "gehei\u0308m", "\x00"])
+async def test_a_token_that_cannot_be_sent_is_the_end_and_says_so(token: str) -> None:
+    async with playing() as gateway, client(gateway.url, token=token) as c:
+        with pytest.raises(LineClosed, match="characters that no token has") as closed:
+            await within(c.session("a").ready())
+        assert closed.value.close_code == 4401
+        assert gateway.knocks == 0
+
+
+# ── Why there is no line, in a sentence ──
+
+
+async def reason(url: str) -> str:
+    """Why there is no line there, as soon as that is known."""
+    async with client(url) as c:
+        async with asyncio.timeout(WAIT):
+            async for line in c.states():
+                if line.state in ("waiting", "closed"):
+                    return line.reason
+    raise AssertionError("there is a line")
+
+
+async def test_an_address_at_which_nobody_answers_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert await reason(f"ws://127.0.0.1:{port}") == f"Nothing listens at 127.0.0.1:{port}."
+    assert await reason(f"ws://localhost:{port}") == f"Nothing listens at localhost:{port}."
+    assert await reason("ws://nowhere.invalid") == "There is no host nowhere.invalid."
+    assert (await reason("ws://a..b")).startswith("a..b cannot be reached: ")
+
+
+async def test_something_else_that_answers_is_told_from_a_gateway() -> None:
+    hung_up = asyncio.Event()
+
+    async def other(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+        await writer.wait_closed()
+        hung_up.set()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        said = await reason(f"ws://127.0.0.1:{port}")
+        assert said.startswith(f"What answers at 127.0.0.1:{port} is no gateway: ")
+        await within(hung_up.wait())
+
+
+@pytest.mark.parametrize(
+    "body", ['{"content":"x","code":"y","retry_after_ms":"soon"}', '{"content":7}', "[" * 100_000, "\udcff"]
+)
+async def test_a_refusal_in_anybody_elses_words_is_told_in_our_own(body: str) -> None:
+    async with playing() as gateway:
+        gateway.refusals = [(503, body.encode(errors="surrogateescape").decode("latin-1"))]
+        assert await reason(gateway.url) == "The gateway takes no more lines now. (HTTP status 503)"
+
+
+async def test_the_wall_clock_may_jump_while_a_client_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = iter([1e9, 0.0, 2e9, -1e9])
+    monkeypatch.setattr(time, "time", lambda: next(jumps, 0.0))
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    async with playing() as gateway, client(gateway.url, sleep=sleep, random=lambda: 1.0) as c:
+        for _ in range(3):
+            line = await gateway.line()
+            await line.greet()
+            await state(c, "connected")
+            await line.socket.close(1012)
+        await gateway.line()
+        assert slept == [0.5, 1.0, 2.0]
