@@ -15,6 +15,7 @@ import pytest
 
 from gateway.interfaces import AgentError
 from gateway.threads import Threads
+from tests.anything import Loud
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -108,7 +109,7 @@ async def test_what_would_end_the_process_is_only_an_error_here(error: BaseExcep
         await _all(Threads(1), start)
 
 
-@pytest.mark.parametrize(("item", "most"), [("x", 1_000), ("x" * 10_000, 7)])
+@pytest.mark.parametrize(("item", "most"), [("x", 1_000), ("x" * 10_000, 7), (Loud("x" * 10_000), 7)])
 async def test_it_is_held_while_nobody_reads_and_then_told_to_stop(item: str, most: int) -> None:
     made, ended = 0, Event()
 
