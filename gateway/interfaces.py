@@ -162,7 +162,7 @@ class Agent(Protocol):
     - An agent that is silent for too long is stopped: yield `Alive()` now and then while there is nothing to
       say. One that needs other limits than the settings' has an attribute `limits: Limits`.
     - Returning ends the turn as completed, raising as failed: `AgentError` in its own words, else
-      `agent_failed` with the exception in the log only.
+      `agent_failed`, and only the log says with which exception, and where.
     - Cancelling arrives once, where the agent stands: `CancelledError` at its `await`, `GeneratorExit` at its
       `yield`. What it does in `finally` may await; the next turn of the session waits for it at most 5 s.
     - The generator is closed where the turn ends, never left to the garbage collector.

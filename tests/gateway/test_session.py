@@ -169,4 +169,14 @@ async def test_a_turn_whose_records_are_damaged_has_an_end_and_the_session_goes_
         assert [(one.turn_id, one.status) for one in said.turn.history] == [("t1", None), ("t1", "failed")]
         said.end()
         assert (await client.terminal("t2")).status == "completed"
-        assert client.broken is None
+        late = Client(g)
+        head = (await store.load(KEY)).head
+        late.put("attach", sessions=[{"session_id": "s", "cursor": f"{head.epoch}.0.0"}])
+        await late.terminal("t2")
+        assert [type(frame) for frame in late.of("s", frames.Message, frames.Error, frames.Response)] == [
+            frames.Message,
+            frames.Error,
+            frames.Message,
+            frames.Response,
+        ]
+        assert client.broken is late.broken is None
