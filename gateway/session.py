@@ -316,6 +316,7 @@ class Session(Actor):
                 self._said_at = max(self._said_at, record.created_at)
             if self._arrivals is not None and isinstance(record, Terminal):
                 self._arrivals.pop(record.turn_id, None)
+                self._arrivals = self._arrivals or None  # most sessions are idle, and there may be many
         self.head = head
         tail_bytes = self._runtime.settings.tail_bytes
         for record in appended:
