@@ -229,13 +229,13 @@ async def chat(
 ) -> None:
     """`gateway chat`: talk on standard input and output. Raises `SystemExit` with 1 if there is no line, and
     `Refused` if there can be none to that URL, or for that user."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # what the terminal has no letters for costs no answer
-    keyboard, screen = Keyboard(sys.stdin.fileno()), Screen(Console(highlight=False))
     try:
         client = Client(url, token, user)
     except ValueError as error:
         raise Refused("bad_request", f"{error}.") from error
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what the terminal has no letters for costs no answer
+    keyboard, screen = Keyboard(sys.stdin.fileno()), Screen(Console(highlight=False))
     async with client:
         talk = Chat(client, screen, keyboard, agent)
         with _on_interrupt(talk.interrupt):

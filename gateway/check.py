@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from protocol.lifetime import Terms, tiers
 
 from .interfaces import AgentError, StoreError
-from .load import BadSpec, load_agents
+from .load import BadSpec, load_agents, sentence
 from .parts import CannotStart, load_door, load_store, say_bad_spec
 from .runtime import new_id
 from .settings import OPTIONS, Settings
@@ -123,7 +123,7 @@ async def _check_part(name: str, part: Part, say: Callable[[str], None]) -> bool
     except AgentError as error:
         answer, well = error.content, False
     except Exception as error:
-        answer, well = f"{type(error).__name__}: {error}", False
+        answer, well = sentence(error), False
     else:
         well = True
     finally:

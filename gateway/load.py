@@ -18,6 +18,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial, reduce
 from inspect import Parameter
 from operator import or_
+from pathlib import Path
+from traceback import extract_tb
 from types import UnionType
 from typing import Any, TypeGuard, Union, get_args, get_origin
 from urllib.parse import parse_qsl
@@ -32,7 +34,7 @@ from .agents.function import FunctionAgent, callee
 from .interfaces import Agent, AgentError, Authenticator, Limits, Piece, Turn
 from .settings import OPTIONS, BadSetting
 
-__all__ = ["BUILT_IN", "DEFAULT", "BadSpec", "load_agent", "load_agents", "load_authenticator"]
+__all__ = ["BUILT_IN", "DEFAULT", "BadSpec", "load_agent", "load_agents", "load_authenticator", "sentence"]
 
 BUILT_IN = {
     "echo": "gateway.agents.echo:EchoAgent",
@@ -101,7 +103,7 @@ def load_authenticator(spec: str) -> Authenticator:
     if not callable(found) or not inspect.iscoroutinefunction(callee(found)) or not _takes(found, 2):
         raise BadSpec(
             spec,
-            f"a {type(found).__name__} like this is no authenticator: it must be an "
+            "what is there is no authenticator: it must be an "
             "`async def authenticate(token, headers)`, or an object whose __call__ is one",
         )
     return found  # type: ignore[no-any-return]
@@ -179,7 +181,7 @@ def _import(spec: str, module_name: str) -> Any:
         why = f"there is no module {error.name}, neither in {os.getcwd()} nor installed"
         raise BadSpec(spec, why) from None
     except Exception as error:
-        raise BadSpec(spec, f"the import of {module_name} failed: {_say(error)}") from error
+        raise BadSpec(spec, f"the import of {module_name} failed: {sentence(error)}") from error
 
 
 def _offer(module_name: str) -> str:
@@ -208,7 +210,7 @@ def _make(spec: str, factory: Callable[..., Any], options: dict[str, str]) -> An
     try:
         return factory(**given)
     except Exception as error:
-        raise BadSpec(spec, _say(error)) from error
+        raise BadSpec(spec, sentence(error)) from error
 
 
 _BY_NAME = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -245,10 +247,20 @@ def _takes(found: Any, count: int) -> bool:
     return True
 
 
-def _say(error: Exception) -> str:
-    """An exception's message; with its type where the message alone says little."""
-    return (
-        str(error)
-        if isinstance(error, TypeError | ValueError | AgentError)
-        else f"{type(error).__name__}: {error}"
-    )
+def sentence(error: Exception) -> str:
+    """What somebody's own code raised, for people; and where, if it was not raised for them to read."""
+    match error:
+        case AgentError() | SyntaxError():
+            return str(error)  # that of the latter says where
+        case TypeError() | ValueError() if str(error):
+            return str(error)
+        case KeyError():
+            why = f"there is no {error}"
+        case _:
+            why = str(error) or "it does not say why"
+    own = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_OWN)]
+    return f"{why} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else why
+
+
+_NOT_OWN = ("<", str(Path(os.__file__).parent), str(Path(__file__).parent))
+"""How names of files begin that are Python's, or the gateway's."""

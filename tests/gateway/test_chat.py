@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -76,7 +77,8 @@ class Paper(io.StringIO):
 class Seat:
     """Somebody at a terminal, or a script at a pipe."""
 
-    def __init__(self, chat: Chat, paper: Paper, fd: int) -> None:
+    def __init__(self, client: Client, chat: Chat, paper: Paper, fd: int) -> None:
+        self.client = client
         self.chat = chat
         self.paper = paper
         self.fd = fd
@@ -117,7 +119,7 @@ async def seat(url: str, name: str = "main", *, terminal: bool = True) -> AsyncI
     console = Console(file=paper, highlight=False, width=200)
     with _ends(terminal) as (near, far):
         async with Client(url, random=lambda: 0.0, sleep=no_wait) as client:
-            sitting = Seat(Chat(client, Screen(console), Keyboard(near)), paper, far)
+            sitting = Seat(client, Chat(client, Screen(console), Keyboard(near)), paper, far)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(sitting.run(name))
                 try:
@@ -243,6 +245,56 @@ async def test_where_no_gateway_listens_it_says_so_and_waits() -> None:
         await person.paper.until("reconnecting … ")
         person.chat.interrupt()
         assert await within(person.left)
+
+
+async def test_after_a_few_tries_it_says_where_there_is_no_gateway_and_how_to_start_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with process("-m", "gateway", "chat", "--port", str(port), stdin=PIPE) as chat:
+        assert chat.stdout is not None
+        first = (await within(chat.stdout.readline())).decode()
+        assert first == f"reconnecting … (Nothing listens at 127.0.0.1:{port}.)\n"
+        then = (await within(chat.stdout.readline())).decode()
+        assert then.startswith(
+            f"There is no gateway at ws://127.0.0.1:{port} yet: start one with `gateway serve`"
+        )
+        async with gateway_at(port):
+            said, _ = await within(chat.communicate(b"hello\n"))
+            assert said.decode() == "connected again\nhello\n"
+
+
+@asynccontextmanager
+async def gateway_at(port: int) -> AsyncIterator[None]:
+    """One that comes late."""
+    app = gateway_app(Settings(drain_timeout=0.01), agents={"echo": EchoAgent()}, store=MemoryStore())
+    server = Server(configure(app, port=port), drain=app.drain)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve())
+        try:
+            yield
+        finally:
+            server.should_exit = True
+
+
+async def test_a_gateway_that_was_there_is_waited_for_without_advice() -> None:
+    async with AsyncExitStack() as stack:
+        async with gateway(echo=EchoAgent()) as url:
+            person = await stack.enter_async_context(seat(url))
+            await person.answer("hello", "hello\n› ")
+        await person.paper.until("reconnecting … ")
+        async with asyncio.timeout(WAIT):
+            for _ in range(5):
+                await anext(line async for line in person.client.states() if line.state == "waiting")
+                await anext(line async for line in person.client.states() if line.state == "connecting")
+        assert "gateway serve" not in person.paper.getvalue()
+
+
+async def test_what_the_terminal_has_no_letters_for_costs_no_answer() -> None:
+    async with gateway(echo=EchoAgent()) as url:
+        ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        async with process(*CHAT, url, "--session", "s", stdin=PIPE, env=ascii_only) as chat:
+            said, _ = await within(chat.communicate("caf\u00e9 \U0001f600\nand bye\n".encode()))
+            assert (said, chat.returncode) == (b"caf? ?\nand bye\n", 0)
 
 
 async def test_a_notice_that_comes_while_somebody_types_leaves_them_a_prompt() -> None:

@@ -47,6 +47,13 @@ class Agent(EchoAgent):
     async def aclose(self):
         raise RuntimeError("not letting go")
 """
+UNWELL = """
+from gateway.agents.echo import EchoAgent
+
+class Agent(EchoAgent):
+    async def check(self):
+        return {}["licence"]
+"""
 COUNTING = """
 import gc
 
@@ -407,6 +414,16 @@ def test_check_fails_if_something_is_not_well(
     assert line in result.stdout
 
 
+def test_check_says_what_an_agent_of_ones_own_raised_and_where(
+    invoke: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_unwell.py").write_text(UNWELL)
+    monkeypatch.chdir(tmp_path)
+    result = invoke("check", "--agent", "me=mine_unwell:Agent")
+    assert result.exit_code == 1
+    assert "agent me: not well: there is no 'licence' (mine_unwell.py, line 6)\n" in result.stdout
+
+
 def test_check_fails_if_keys_cannot_be_fetched(invoke: Callable[..., Result]) -> None:
     result = invoke("check", GATEWAY_JWKS_URL="http://127.0.0.1:1/keys")
     assert result.exit_code == 1
@@ -489,6 +506,25 @@ def test_chat_wants_a_url_that_is_one(invoke: Callable[..., Result]) -> None:
     assert result.stderr == (
         "Error: --url is 'localhost:8080'; allowed is ws:// or wss:// (or http:// or https://) and a host.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--url", "ws://[bad"], "'ws://[bad' is no URL of a gateway: Invalid IPv6 URL."),
+        (["--url", "ws://h:99999"], "'ws://h:99999' is no URL of a gateway: Port out of range 0-65535."),
+        (["--url", "ws://h:1", "--port", "2"], "Give --url or --port, not both: a URL has its port in it."),
+        (["--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535."),
+        (["--user", ""], "user_id: expected 1–256 characters"),
+    ],
+)
+def test_chat_says_in_a_sentence_what_cannot_be(
+    invoke: Callable[..., Result], args: list[str], sentence: str
+) -> None:
+    result = invoke("chat", *args)
+    assert result.exit_code == 2
+    assert f"Error: {sentence}" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_every_command_explains_itself(invoke: Callable[..., Result]) -> None:
