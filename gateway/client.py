@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from protocol import codec, frames
 from protocol.errors import Refused
-from protocol.ids import check_user_id
+from protocol.ids import check_agent_name, check_session_id, check_user_id
 
 from .client_feed import Lagged
 from .client_line import BROKEN, FINAL, Backoff, Line, LineClosed, socket_url
@@ -142,6 +142,9 @@ class Client:
 
         Raises `Refused`: `bad_id`, `bad_frame`, or `session_conflict` if it is followed with another agent.
         """
+        check_session_id(session_id)
+        if agent is not None:
+            check_agent_name(agent)
         codec.as_sent(frames.Attach([frames.Target(session_id, agent, history=history)]))
         session = self._sessions.get(session_id)
         if session is None:

@@ -101,7 +101,8 @@ class Session:
         turn_id: str | None = None,
     ) -> Turn:
         """Say something. It is sent until it is acknowledged, over as many lines as that takes, and runs
-        once. A `turn_id` of the caller's own makes that hold over restarts of the caller, too.
+        once. A `turn_id` of the caller's own makes that hold over restarts of the caller, too; said again
+        while it is not over, it is the same turn.
 
         What cannot be sent, metadata that is no JSON for example, ends its turn as `bad_frame`; half a
         surrogate pair is sent as U+FFFD.
@@ -125,6 +126,10 @@ class Session:
             turn.fail(self._failure)
         elif refused is not None:
             turn.finish(refusal(turn, refused.code, refused.content))
+        elif (known := self._turns.get(turn.turn_id)) is not None and not known.over:
+            if known.message.content == message.content:
+                return known
+            turn.finish(refusal(turn, "turn_conflict", "This turn_id is that of another message."))
         else:
             self._turns[turn.turn_id] = turn
             self._wire.post(turn)

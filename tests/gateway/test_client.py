@@ -905,6 +905,31 @@ async def test_half_an_emoji_is_sent_as_a_replacement_character_and_both_halves_
         assert (await within(turn)).content == "x"
 
 
+async def test_a_turn_id_used_again_is_the_same_turn_and_of_another_message_a_conflict() -> None:
+    async with playing() as gateway, client(gateway.url) as c:
+        session = c.session("a")
+        turn = session.send("hi", turn_id="t")
+        line = await gateway.line()
+        await line.greet()
+        await line.attached()
+        await line.hear(frames.Send)
+        assert session.send("hi", turn_id="t") is turn
+        with pytest.raises(TurnFailed, match="turn_conflict"):
+            await within(session.send("something else", turn_id="t"))
+        session.send("next")
+        assert (await line.hear(frames.Send)).content == "next"
+        await line.say(message("t"), response("t", "x"))
+        assert (await within(turn)).content == "x"
+
+
+@pytest.mark.parametrize("id_", [b"xyz", 5, None, "\ud83d", "no id"])
+async def test_an_id_that_is_none_is_refused_where_it_is_given(id_: Any) -> None:
+    async with client("ws://127.0.0.1:1") as c:
+        with pytest.raises((Refused, TypeError)):
+            c.session(id_)
+        assert c.sessions == []
+
+
 @pytest.mark.parametrize("wanted", [-1, 201, "many", pytest.param(10**5000, id="huge")])
 async def test_a_session_that_cannot_be_asked_for_is_refused_where_it_is_asked_for(wanted: Any) -> None:
     async with playing() as gateway, client(gateway.url) as c:
