@@ -15,6 +15,9 @@ import pytest
 
 from gateway.agents.openai import OpenAIAgent
 from gateway.interfaces import AgentError, Alive, Note, Piece, SessionRef, Thought, ToolCall, Turn, Usage
+from gateway.stores.memory import MemoryStore
+from protocol import frames
+from tests.harness import Client, gateway
 
 WAIT = 30.0
 SSE = "text/event-stream"
@@ -493,3 +496,24 @@ async def test_odd_counts_of_tokens_cost_no_answer(serving: Any, usage: Any, cou
     body = chunk({"content": "Hi"}, "stop") + chunk(choices=[], usage=usage) + DONE
     async with serving(answering(SSE, [body.encode()])) as server:
         matches(await read(server), Read(["Hi", *counted]))
+
+
+@pytest.mark.parametrize(
+    "dialect", [name for name, (_, _, expected) in DIALECTS.items() if expected.failure is not None]
+)
+async def test_a_failure_at_status_200_ends_the_turn_as_an_error_with_what_was_said(
+    serving: Any, dialect: str
+) -> None:
+    media_type, body, (pieces, failure) = DIALECTS[dialect]
+    async with serving(answering(media_type, [body.encode()])) as server:
+        agent = OpenAIAgent("parrot", f"{server.url}/v1", key_env="")
+        async with gateway({"bot": agent}, MemoryStore()) as g:
+            client = Client(g)
+            client.put("message", session_id="s", turn_id="t", content="hi")
+            end = await client.terminal("t")
+        await agent.aclose()
+    assert failure is not None
+    assert isinstance(end, frames.Error)
+    assert (end.code, end.partial) == (failure.code, "".join(map(str, pieces)))
+    assert failure.part in end.content
+    assert end.retryable is (failure.retryable is not False)
