@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
@@ -78,6 +79,36 @@ async def test_the_code_that_is_copied_is_the_code_that_was_written(
     assert await page.evaluate("navigator.clipboard.readText()") == (tmp_path / "said").read_text()
 
 
+async def test_without_a_clipboard_what_is_copied_is_pasted_all_the_same(
+    site: Site, page: Page, tmp_path: Path
+) -> None:
+    """As on plain HTTP, where browsers have none."""
+    await page.add_init_script(
+        "Object.defineProperty(Navigator.prototype, 'clipboard', { value: undefined })"
+    )
+    (tmp_path / "said").write_text(f"```python\n{CODE}\n```\n")
+    chat = await site.opened(page)
+    await chat.say(f"say {tmp_path / 'said'}")
+    await chat.shows_part("greet")
+    assert await page.evaluate("navigator.clipboard") is None
+    block, footer = chat.answer().locator("figure"), chat.answers.last.locator("footer")
+    for place, name, text in (
+        (block, "Copy code", CODE),
+        (footer, "Copy", (tmp_path / "said").read_text()),
+    ):
+        await place.get_by_role("button", name=name).press("Enter")
+        await expect(place.get_by_role("button", name="Copied")).to_be_focused()
+        await chat.field.fill("")
+        await chat.field.press("ControlOrMeta+V")
+        assert await chat.field.input_value() == text
+    assert (
+        await page.locator("trunkline-chat").evaluate(
+            "chat => chat.shadowRoot.querySelectorAll('textarea').length"
+        )
+        == 1
+    )
+
+
 # What comes of a text in pieces of such a size, as the widget shows it.
 IN_PIECES = """async ({ gateway, text, size }) => {
     const [{ Text }, { WORDS }] = await Promise.all(
@@ -119,6 +150,124 @@ async def test_code_is_what_stands_between_its_fences(site: Site, page: Page, si
     cut = {"gateway": site.gateway.url, "size": size}
     found = {text: (await page.evaluate(IN_PIECES, {**cut, "text": text}))[1:] for text in FENCED}
     assert found == {text: [code] for text, code in FENCED.items()}
+
+
+# ── What is no Markdown ─────────────────────────────────────────────────────────────────────────────────────
+
+TYPED = (
+    r"\(",
+    r"\)",
+    r"\[",
+    r"\]",
+    "$",
+    "$$",
+    "&amp;",
+    "&",
+    ";",
+    r"\frac",
+    "a",
+    "é",
+    "\U0001f600",
+    " ",
+    "\n",
+)
+AS_SHOWN = """async ({ gateway, texts, size }) => {
+    const [{ Text }, { WORDS }] = await Promise.all(
+        ["markdown", "words"].map((name) => import(`${gateway}/widget/${name}.js`)),
+    );
+    return texts.map((text) => {
+        const root = document.createElement("div");
+        const shown = new Text(root, WORDS);
+        const ends = Array.from({ length: text.length / size }, (_, place) => size * (place + 1));
+        for (const end of ends) shown.write(text.slice(0, end), false, () => false);
+        shown.write(text, true, () => false);
+        return root.textContent;
+    });
+}"""
+
+
+def close(text: str) -> str:
+    """Without the space, of which there is less on a page."""
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10_000])
+async def test_signs_of_mathematics_and_entities_are_seen_as_they_were_typed(
+    site: Site, page: Page, size: int
+) -> None:
+    await site.opened(page)
+    random = Random(size)
+    texts = ["".join(random.choices(TYPED, k=random.randrange(1, 30))) for _ in range(2_000)]
+    texts += [r"\[" + "\nx = $y$\n" + r"\]", "$$\nx\n$$", r"*so* \(a\) `\(b\)` $c$", r"5 \$ or $6"]
+    shown = await page.evaluate(AS_SHOWN, {"gateway": site.gateway.url, "texts": texts, "size": size})
+    expected = [*texts[:-2], r"so \(a\) \(b\) $c$", "5 $ or $6"]
+    assert [close(text) for text in shown] == [close(text) for text in expected]
+
+
+async def test_signs_of_mathematics_are_copied_and_linked_to_as_they_were_typed(
+    site: Site, page: Page
+) -> None:
+    await site.opened(page)
+    text = (
+        "```$sh\n"
+        + r"echo \(a\) $x \$y \["
+        + "\n```\n\n[a](https://a.example/?$b=1) "
+        + r"\( https://b.example/\)"
+    )
+    for size in (1, 1_000):
+        cut = {"gateway": site.gateway.url, "text": text, "size": size}
+        html, code = await page.evaluate(IN_PIECES, cut)
+        assert code == r"echo \(a\) $x \$y \["
+        assert ">$sh</span>" in html
+        assert 'href="https://a.example/?$b=1"' in html
+        assert 'href="https://b.example/"' in html
+
+
+# ── Tables and tasks ────────────────────────────────────────────────────────────────────────────────────────
+
+ALIGNED = """\
+| left | middle | right | neither |
+|:-----|:------:|------:|---------|
+| 1    | 2      | 3     | 4       |
+| 1    | 2      | 3     | 4       |
+
+| other |
+|-------|
+| one   |
+"""
+TASKS = """\
+- [ ] to do
+- [x] done
+- neither
+"""
+ALIGNMENTS = "all => all.map((cell) => getComputedStyle(cell).textAlign)"
+
+
+async def test_columns_of_a_table_stand_as_its_rules_say(site: Site, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(ALIGNED)
+    chat = await site.opened(page)
+    for order in (f"say {tmp_path / 'said'}", f"pieces {tmp_path / 'said'} 1"):
+        await chat.say(order)
+        await expect(chat.answers.last).to_have_attribute("data-status", "completed")
+        tables = chat.answer().locator("table")
+        for row in await tables.first.locator("tr").all():
+            assert await row.locator("th, td").evaluate_all(ALIGNMENTS) == [
+                "left",
+                "center",
+                "right",
+                "start",
+            ]
+        assert await tables.last.locator("th, td").evaluate_all(ALIGNMENTS) == ["start", "start"]
+
+
+async def test_a_task_has_a_box_and_no_bullet_beside_it(site: Site, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(TASKS)
+    chat = await site.opened(page)
+    await chat.say(f"say {tmp_path / 'said'}")
+    items = chat.answer().locator("li")
+    await expect(items).to_have_text(["☐ to do", "☑ done", "neither"])
+    bullets = "all => all.map((item) => getComputedStyle(item).listStyleType)"
+    assert await items.evaluate_all(bullets) == ["none", "none", "disc"]
 
 
 async def test_markdown_that_streams_ends_the_same_as_in_one_piece(

@@ -4,8 +4,10 @@
 // cannot take (nesting beyond its stack, marks without an end) is shown as it was written.
 
 import { Code, TAB } from "./code.js";
+import { copyText } from "./copy.js";
 import { action, el } from "./dom.js";
 import { Lines, directionOf, grow } from "./grow.js";
+import { Signs, typed } from "./signs.js";
 
 const smd = await import("../vendor/smd.js").catch(() => null);
 
@@ -20,6 +22,9 @@ const LONGEST_PARAGRAPH = 12_000; // characters; what is longer goes on in anoth
 const LONGEST_ROWS = 100; // items of a list, likewise, and rows of a table
 const NODE = 40; // characters that a node within a paragraph counts as
 const FIRST_HEADING = 3; // below the page's and the conversation's
+// How a column stands, by the ends of its rule.
+const ALIGNED = { ":-": "left", "::": "center", "-:": "right" };
+const DELIMITED = 1; // a table's state while its second row is read: `|:--|--:|`
 
 const T = smd?.Token ?? {};
 
@@ -53,6 +58,7 @@ export class Text {
   #shown = "";
   #ended = false;
   #parser = null;
+  #signs = null;
   #code = null;
   #plain = null;
 
@@ -83,7 +89,8 @@ export class Text {
     this.#ended = false;
     this.#root.removeAttribute("dir");
     this.#parser = hasMarkdown ? started(this.#root, this.#words) : null;
-    this.#code = new Code(this.#parser, T.Code_Fence, (part) => smd.parser_write(this.#parser, part));
+    this.#signs = new Signs();
+    this.#code = new Code(this.#parser, T.Code_Fence, (part) => parse(this.#parser, part));
     this.#plain = hasMarkdown ? null : this.#asWritten();
   }
 
@@ -95,12 +102,13 @@ export class Text {
   #step(piece) {
     this.#shown += piece;
     this.#root.dir ||= directionOf(piece);
-    this.#try(() => this.#code.write(piece), piece);
+    this.#try(() => this.#code.write(this.#signs.hide(piece)), piece);
   }
 
   #end() {
     this.#ended = true;
     this.#try(() => {
+      this.#code.write(this.#signs.hide());
       this.#code.end();
       const { pending, renderer } = this.#parser;
       if (!pending.startsWith("](")) return smd.parser_end(this.#parser);
@@ -111,10 +119,10 @@ export class Text {
     while (open.length > 1) close(this.#parser.renderer.data);
   }
 
-  #try(parse, piece) {
+  #try(write, piece) {
     if (this.#parser === null) return this.#plain.append(piece);
     try {
-      parse();
+      write();
       if (this.#parser.pending.length > LONGEST_MARK) throw new Unfit();
     } catch {
       this.#parser = null;
@@ -134,15 +142,37 @@ function started(root, words) {
   return data.parser;
 }
 
+/** Gives the parser the rest of a line, or a piece of it. */
+function parse(parser, text) {
+  const line = text.replace(/\n$/, "");
+  smd.parser_write(parser, line);
+  if (line === text) return;
+  // The parser throws away what this row says, with the end of it.
+  if (parser.token === T.Table && parser.table_state === DELIMITED) align(parser);
+  smd.parser_write(parser, "\n");
+}
+
+/** How the columns of the innermost table stand. */
+function align({ pending, renderer: { data } }) {
+  const table = data.open.at(-1);
+  const rules = pending.trim().replace(/^\||\|$/g, "").split("|");
+  table.aligned = rules.map((rule) => ALIGNED[rule.trim().at(0) + rule.trim().at(-1)]);
+  for (const cell of table.node.tHead.rows[0].cells) stand(cell, table);
+}
+
+function stand(cell, { aligned = [] }) {
+  if (aligned[cell.cellIndex]) cell.dataset.align = aligned[cell.cellIndex];
+  return cell;
+}
+
 function opened(data, token) {
   const { parser } = data;
   if (data.open.length > DEEPEST) throw new Unfit();
   if (literal(data, token)) {
     // The parser has just made it its innermost token: take it back, and the mark stays as it was written.
-    const mark = parser.pending === "\\" ? "\\(" : parser.pending;
     parser.len -= 1;
     parser.token = parser.tokens[parser.len];
-    append(data, mark);
+    append(data, parser.pending);
     return;
   }
   if (token === T.List_Item) goOn(data.open.at(-1));
@@ -173,11 +203,10 @@ function turnOver(table) {
   node.parentNode.after(box);
 }
 
-/** No mathematics: a dollar is a dollar. And an underscore within a word is one: snake_case. */
+/** An underscore within a word is one: snake_case. */
 function literal({ last }, token) {
-  const equation = token === T.Equation_Inline || token === T.Equation_Block;
   const underscored = token === T.Italic_Und || token === T.Strong_Und;
-  return equation || (underscored && /[\p{L}\p{N}_]/u.test(last));
+  return underscored && /[\p{L}\p{N}_]/u.test(last);
 }
 
 function made(data, token) {
@@ -190,8 +219,8 @@ function made(data, token) {
       .appendChild(el("table"));
   if (token === T.Table_Row) return tableRow(parent);
   if (token === T.Table_Cell)
-    return parent.appendChild(el(parent.parentNode.tagName === "THEAD" ? "th" : "td"));
-  if (token === T.Checkbox) return parent.appendChild(el("span", { class: "box" }, "☐ "));
+    return tableCell(parent, data.open.at(-2));
+  if (token === T.Checkbox) return checkbox(parent);
   return parent.appendChild(el(TAGS.get(token) ?? "span"));
 }
 
@@ -206,6 +235,16 @@ function tableRow(table) {
   return place.appendChild(el("tr"));
 }
 
+function tableCell(row, table) {
+  return stand(row.appendChild(el(row.parentNode.tagName === "THEAD" ? "th" : "td")), table);
+}
+
+/** The box takes the place of the item's bullet. */
+function checkbox(item) {
+  item.classList.add("task");
+  return item.appendChild(el("span", { class: "box" }, "☐ "));
+}
+
 /** The node that the code goes into; `language` is where its name goes. */
 function codeBlock(parent, words) {
   const code = el("code");
@@ -218,22 +257,6 @@ function codeBlock(parent, words) {
   return Object.assign(code, { language });
 }
 
-/** Copies, and says so for a while on the button that was pressed. */
-export async function copyText(text, button, words) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    return; // not allowed here, or not over plain HTTP
-  }
-  const { title } = button;
-  button.classList.add("copied");
-  button.setAttribute("aria-label", words.copied);
-  setTimeout(() => {
-    button.classList.remove("copied");
-    button.setAttribute("aria-label", title);
-  }, 1_500);
-}
-
 function close(data) {
   const { node, token, href } = data.open.pop();
   const end = data.parser.pending.startsWith("]") ? "]" : ""; // what nobody closed has none
@@ -243,7 +266,8 @@ function close(data) {
   else if (token === T.Raw_URL) linkedAsWritten(node);
 }
 
-function append(data, text) {
+function append(data, given) {
+  let text = typed(given);
   const top = data.open.at(-1);
   data.last = text.at(-1);
   if (top.lines) return top.lines.append(text.replaceAll(TAB, "\t"));
@@ -261,9 +285,9 @@ function append(data, text) {
 
 function set(data, attribute, value) {
   const top = data.open.at(-1);
-  if (attribute === smd.Attr.Href || attribute === smd.Attr.Src) top.href = value;
+  if (attribute === smd.Attr.Href || attribute === smd.Attr.Src) top.href = typed(value);
   else if (attribute === smd.Attr.Lang)
-    top.node.language.textContent = value.trim().split(/\s/)[0].slice(0, 40);
+    top.node.language.textContent = typed(value).trim().split(/\s/)[0].slice(0, 40);
   else if (attribute === smd.Attr.Start) top.node.setAttribute("start", String(parseInt(value, 10)));
   else if (attribute === smd.Attr.Checked) top.node.textContent = "☑ ";
 }
@@ -285,7 +309,7 @@ function linked(node, href, words) {
 
 /** A bare address. The full stop or bracket that ends the sentence around it is not part of it. */
 function linkedAsWritten(node) {
-  const [, written, rest] = /^(.*?)([.,;:!?)\]}'"»”]*)$/su.exec(node.textContent);
+  const [, written, rest] = /^(.*?)([.,;:!?)\]}'"»”\\]*)$/su.exec(node.textContent);
   const url = allowed(written);
   if (url === null) return node.replaceWith(...node.childNodes);
   node.textContent = written;

@@ -1,7 +1,8 @@
 // One message as nodes: what the user said, or the agent's answer while it grows.
 
+import { copyText } from "./copy.js";
 import { action, drawn, el, put } from "./dom.js";
-import { Text, copyText } from "./markdown.js";
+import { Text } from "./markdown.js";
 import { spans } from "./spans.js";
 import { ToolView } from "./tool.js";
 
