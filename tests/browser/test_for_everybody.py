@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.browser.agents import numbers
 from tests.browser.axe import violations
@@ -116,6 +116,64 @@ async def test_a_conversation_is_held_with_the_keyboard_only(
     await keys.press("Enter")
     await chat.shows(numbers(0, 6))
     assert await chat.answers.count() == 2  # the edited one replaces the stopped one
+
+
+async def test_the_field_to_write_in_is_three_tabs_away_however_much_was_said(
+    gateway: Served, page: Page, tmp_path: Path
+) -> None:
+    (tmp_path / "said").write_text(SPOKEN)
+    await page.goto(gateway.url)
+    chat = Chat(page)
+    for _ in range(3):
+        await chat.say(f"say {tmp_path / 'said'}")
+        await chat.shows_part("second")
+    await page.reload()
+    await expect(chat.answers).to_have_count(3)
+    await expect(chat.field).to_be_visible()
+    for _ in range(3):
+        await page.keyboard.press("Tab")
+    await expect(chat.field).to_be_focused()
+    box, above = await chat.field.bounding_box(), await chat.log.bounding_box()
+    assert box
+    assert above
+    assert box["y"] >= above["y"] + above["height"]  # it is still below the messages
+
+
+TARGETS = """() => {
+    const { shadowRoot } = document.querySelector("trunkline-chat");
+    const all = [document, shadowRoot].flatMap((root) =>
+        [...root.querySelectorAll("button, summary, textarea, input, select")]);
+    const seen = all.filter((node) => node.checkVisibility({ visibilityProperty: true }));
+    return seen.map((node) => [node.ariaLabel || node.textContent, node.getBoundingClientRect()])
+        .map(([name, { width, height }]) => [name, Math.min(width, height)]);
+}"""
+TOUCHED = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+
+
+async def test_where_a_finger_is_everything_to_press_is_large_enough_for_one(
+    gateway: Served, chromium: Browser, tmp_path: Path
+) -> None:
+    context = await chromium.new_context(**TOUCHED)  # type: ignore[arg-type]
+    page = await context.new_page()
+    (tmp_path / "said").write_text(SPOKEN)
+    await page.goto(gateway.url)
+    chat = Chat(page)
+    await chat.say(f"say {tmp_path / 'said'}")
+    await chat.shows_part("second")
+    await chat.say(f"use look_up in {tmp_path / 'said'} out")
+    await chat.shows_part("After.")
+    await chat.say(f"hold 10 20 {tmp_path / 'never'}")
+    await chat.shows_part("8 9")
+    await chat.say("count 3")  # waits, and may be withdrawn
+    await expect(chat.panel.get_by_role("button", name="Withdraw")).to_be_visible()
+    await page.get_by_role("button", name="Wire").click()
+    await expect(page.get_by_role("button", name="Clear")).to_be_visible()
+    targets = await page.evaluate(TARGETS)
+    assert {name for name, size in targets if size < 44} == set()
+    assert {"one", "Copy", "Copy code", "Edit", "Stop the answer", "look_updone", "Wire"} <= {
+        name for name, _ in targets
+    }
+    await context.close()
 
 
 async def test_a_screen_reader_is_told_sentences_not_tokens(gateway: Served, page: Page) -> None:

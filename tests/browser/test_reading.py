@@ -71,6 +71,43 @@ async def test_scrolled_to_the_top_it_loads_earlier_messages_and_what_one_reads_
     await expect(chat.panel.locator(".earlier")).to_be_hidden()
 
 
+# How many messages are in the list, and which of them are skipped.
+SKIPPED = """log => [...log.querySelectorAll(".message")].map((message) =>
+    !message.querySelector(".body").checkVisibility({ contentVisibilityAuto: true }))"""
+# To the top, a little for each picture: how high the list was, and how far its first message moved in each.
+TO_THE_TOP = """async (log) => {
+    const first = log.querySelector(".message"), heights = [], moves = [];
+    while (log.scrollTop > 0) {
+        const { top } = first.getBoundingClientRect(), before = log.scrollTop;
+        log.scrollTop -= 150;
+        await new Promise(requestAnimationFrame);
+        await new Promise(requestAnimationFrame);
+        heights.push(log.scrollHeight);
+        moves.push(first.getBoundingClientRect().top - top - (before - log.scrollTop));
+    }
+    return [Math.max(...heights) - Math.min(...heights), Math.max(...moves.map(Math.abs))];
+}"""
+
+
+async def test_messages_out_of_sight_are_skipped_found_and_come_into_sight_without_moving_anything(
+    site: Site, page: Page, tmp_path: Path
+) -> None:
+    chat = await site.opened(page, f'session="{tmp_path.name}"')
+    await long(chat, tmp_path)
+    await page.evaluate(SAY_ALL, 40)
+    await chat.shows("message 39")
+    await until(page, f"({SKIPPED})({LOG}).filter(Boolean).length > 40")
+    skipped = await chat.log.evaluate(SKIPPED)
+    assert skipped[:4] == [True] * 4
+    assert skipped[-2:] == [False] * 2
+    assert await page.evaluate("find('message 17')")
+    await until(page, f"!({SKIPPED})({LOG})[2 + 2 * 17]")
+    await chat.log.evaluate("log => { log.scrollTop = log.scrollHeight }")
+    grown, moved = await chat.log.evaluate(TO_THE_TOP)
+    assert (grown, moved < 1) == (0, True)
+    assert (await chat.log.evaluate(SKIPPED))[0] is False
+
+
 # ── While text streams ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -127,6 +164,36 @@ RICH = [
     "| 1 | 2 |\n| 3 | 4 |\n\n",
     "## The end\n\nIndeed.\n",
 ]
+
+
+CARET = "node => getComputedStyle(node, '::after').content"
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("Half an answer that", "p"),
+        ("- one\n- two, and half", "li"),
+        ("> What was **said**, and half", "p"),
+        ("```\nfirst = 1\nsecond", "span"),
+        ("| a | b |\n|---|---|\n| one | half", "td"),
+    ],
+)
+async def test_while_an_answer_pauses_a_caret_stands_where_it_will_go_on(
+    site: Site, page: Page, tmp_path: Path, text: str, tag: str
+) -> None:
+    chat, agent = await site.opened(page), Dictated(tmp_path / "dictated")
+    await chat.say(f"take-down {agent.file}")
+    agent.says(text)
+    caret = chat.answers.last.locator(".caret")
+    await expect(caret).to_have_count(1)
+    assert await caret.evaluate("node => node.localName") == tag
+    seen = await caret.inner_text() + (await caret.evaluate(CARET)).strip('"')
+    assert seen.rstrip("\u200b").endswith(text[-4:])  # all that was said so far
+    agent.says(" goes on.\n")
+    agent.ends()
+    await expect(chat.answers.last).to_have_attribute("data-status", "completed")
+    await expect(caret).to_have_count(0)
 
 
 @pytest.mark.parametrize("before", ["a short conversation", "a long one"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -169,6 +170,20 @@ async def test_each_message_goes_in_its_own_direction(site: Site, page: Page, tm
     assert await style(chat.answer(1).locator(".body"), "direction") == "rtl"
     assert await style(chat.answer(2).locator(".body"), "direction") == "rtl"
     assert await style(chat.answers.last.locator("footer"), "direction") == "ltr"
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+async def test_the_time_reads_in_its_own_direction(site: Site, page: Page, direction: str) -> None:
+    chat = await opened(site, page, f'dir="{direction}"')
+    for time in (chat.questions.last.locator("time"), chat.answers.last.locator("time")):
+        assert re.fullmatch(r"\d+:\d\d\s[AP]M", await time.inner_text())
+        hour, half = await time.evaluate("""time => [0, time.textContent.length - 1].map((place) => {
+            const range = document.createRange();
+            range.setStart(time.firstChild, place);
+            range.setEnd(time.firstChild, place + 1);
+            return range.getBoundingClientRect().left;
+        })""")
+        assert hour < half
 
 
 # ── Motion ──────────────────────────────────────────────────────────────────────────────────────────────────

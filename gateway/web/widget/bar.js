@@ -11,7 +11,7 @@ export class LineBar {
   #retry = { at: null, due: 0 };
   #timer = 0;
 
-  node = el("p", { class: "line", part: "line", role: "status", hidden: true });
+  node = el("p", { class: "line", part: "line", role: "status", dir: "auto", hidden: true });
 
   constructor(gateway, words) {
     [this.#gateway, this.#words] = [gateway, words];

@@ -7,10 +7,17 @@ const BUDGET_MS = 10; // of one picture, for nodes and their layout
 const FIRST_STEPS = 16; // of writing in one picture, while nothing is known of what they cost
 const AT_END = 48; // pixels from the end that still count as there
 const NEAR_TOP = 300;
+const PAUSE_MS = 1_000; // without text while an answer is written
 
 /** Events: "top" when earlier messages should be there soon, "seen" when the end is reached or left. */
 export class MessageList extends EventTarget {
   #views = new Map();
+  #arranged = { messages: null, unread: null };
+  // A message that is whole settles: it keeps its height, and is skipped while it is out of sight. So first it has to
+  // have one, which in a tab that is not shown takes a while; and then to leave, as nothing may flicker that is seen.
+  #whole = new ResizeObserver((entries) => entries.forEach(({ target }) => this.#leave(target)));
+  #leaving;
+  #pausing = 0;
   #stale = new Set();
   #does;
   #words;
@@ -51,6 +58,9 @@ export class MessageList extends EventTarget {
       this.list,
       this.waiting,
     );
+    this.#leaving = new IntersectionObserver((entries) => entries.forEach((entry) => this.#settle(entry)), {
+      root: this.node,
+    });
     new ResizeObserver(() => this.#following && this.toEnd()).observe(this.node);
   }
 
@@ -90,18 +100,53 @@ export class MessageList extends EventTarget {
     const fromEnd = this.node.scrollHeight - this.node.scrollTop;
     const first = this.list.firstChild;
     this.#arrange();
+    const standing = this.#standings();
     for (const message of this.#stale) {
       const view = this.#views.get(message);
-      if (!view || view.paint(this.#standing(message), late)) this.#stale.delete(message);
+      if (!view || view.paint(standing(message), late)) this.#painted(message, view);
       if (late()) break;
     }
     this.#wait();
+    this.#expectMore();
     const { scrollHeight } = this.node; // lays out what is about to be anyway
     this.#learn(steps, performance.now() - start);
     if (this.#following) this.toEnd();
     else if (first && this.list.firstChild !== first && first.isConnected)
       this.node.scrollTop = scrollHeight - fromEnd;
     if (this.#stale.size > 0) this.#frame = requestAnimationFrame(() => this.#paint());
+  }
+
+  #painted(message, view) {
+    this.#stale.delete(message);
+    if (view && over(message) && !view.node.classList.contains("settled")) this.#whole.observe(view.node);
+  }
+
+  #leave(node) {
+    this.#whole.unobserve(node);
+    this.#leaving.observe(node);
+  }
+
+  #settle({ target, isIntersecting }) {
+    if (isIntersecting) return;
+    this.#leaving.unobserve(target);
+    target.classList.add("settled");
+  }
+
+  /** If the answer that is being written pauses, it is to be seen that it is not over. */
+  #expectMore() {
+    clearTimeout(this.#pausing);
+    const answer = this.#answer;
+    if (answer?.content) this.#pausing = setTimeout(() => this.#pause(answer), PAUSE_MS);
+  }
+
+  #pause(answer) {
+    this.#views.get(answer)?.pause();
+    if (this.#following) this.toEnd();
+  }
+
+  /** The one that is being written. */
+  get #answer() {
+    return this.#session.messages.findLast(({ role, status }) => role === "agent" && status === "running");
   }
 
   /** Text is laid out long after it is written: only a picture as a whole tells what a step costs. */
@@ -112,6 +157,9 @@ export class MessageList extends EventTarget {
 
   #arrange() {
     const { messages } = this.#session;
+    const before = this.#arranged;
+    if (messages === before.messages && this.#unread === before.unread) return;
+    this.#arranged = { messages, unread: this.#unread };
     const nodes = messages.flatMap((message) => {
       const { node } = this.#view(message);
       return message === this.#unread ? [this.#mark, node] : [node];
@@ -134,20 +182,21 @@ export class MessageList extends EventTarget {
     return view;
   }
 
-  #standing({ turnId }) {
+  /** How a message stands among the others. */
+  #standings() {
     const { messages, state } = this.#session;
-    const ofTurn = messages.filter((message) => message.turnId === turnId);
-    return {
+    const answers = messages.filter((message) => message.role === "agent" && over(message));
+    const answered = new Set(answers.map(({ turnId }) => turnId));
+    return ({ turnId }) => ({
       ended: Boolean(state.ended),
-      last: ofTurn.at(-1) === messages.at(-1),
-      answered: ofTurn.some((message) => message.role === "agent" && over(message)),
-    };
+      last: turnId === messages.at(-1)?.turnId,
+      answered: answered.has(turnId),
+    });
   }
 
   #wait() {
-    const { messages, state } = this.#session;
-    const answer = messages.findLast(({ role, status }) => role === "agent" && status === "running");
-    const agent = state.status === "running" && !answer?.content;
+    const { state } = this.#session;
+    const agent = state.status === "running" && !this.#answer?.content;
     this.waiting.hidden = !agent && !state.typing;
     if (this.waiting.hidden) return;
     put(this.waiting.lastChild, agent ? this.#words.typing(this.#agent) : this.#words.typingElsewhere);

@@ -20,6 +20,7 @@ const LONGEST_MARK = 8_192; // characters; it holds back an unfinished mark, and
 const STEP = 1_024; // characters written between two looks at the clock
 const LONGEST_PARAGRAPH = 12_000; // characters; what is longer goes on in another: a browser lays out one as a whole
 const LONGEST_ROWS = 100; // items of a list, likewise, and rows of a table
+const PLAIN = /^[^\s*_`~[\\<|]$/u; // a character that begins no mark
 const NODE = 40; // characters that a node within a paragraph counts as
 const FIRST_HEADING = 3; // below the page's and the conversation's
 // How a column stands, by the ends of its rule.
@@ -48,6 +49,10 @@ const TAGS = new Map([
   [T.List_Item, "li"],
 ]);
 const HEADINGS = [T.Heading_1, T.Heading_2, T.Heading_3, T.Heading_4, T.Heading_5, T.Heading_6];
+const CODE = [T.Code_Inline, T.Code_Block, T.Code_Fence];
+const MARKED = [T.Strong_Ast, T.Strong_Und, T.Italic_Ast, T.Italic_Und];
+// Where text goes on in the same line.
+const TEXT = new Set([T.Paragraph, T.List_Item, T.Table_Cell, ...HEADINGS, ...MARKED, ...CODE]);
 
 class Unfit extends Error {}
 
@@ -81,6 +86,12 @@ export class Text {
     }
     if (ended && !this.#ended) this.#end();
     return true;
+  }
+
+  /** What the parser still holds back: the last character, but for a mark, which means nothing yet. */
+  get held() {
+    const { token, pending } = this.#parser ?? { pending: "" };
+    return TEXT.has(token) && PLAIN.test(pending) ? typed(pending) : "";
   }
 
   #begin() {

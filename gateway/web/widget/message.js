@@ -17,9 +17,9 @@ const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeS
 
 /** What both have below: a note on how it went, choices that are due, what may be done at any time, and when. */
 class MessageView {
-  note = el("span", { class: "why" });
+  note = el("span", { class: "why", dir: "auto" });
   actions = el("div", { class: "actions" });
-  time = el("time");
+  time = el("time", { dir: "auto" });
 
   constructor(message, words) {
     this.message = message;
@@ -88,6 +88,7 @@ export class AgentView extends MessageView {
   #content = el("div", { class: "content" });
   #parts = [];
   #thought;
+  #caret = null;
   #again;
   #retry;
 
@@ -109,12 +110,27 @@ export class AgentView extends MessageView {
   /** Shows as much as there is time for. Is all of it shown? */
   paint({ ended, last }, late) {
     const { message, words } = this;
+    this.#unmark();
     this.#think(message);
     const whole = this.#write(spans(message.content, message.tools), over(message), late);
     this.tell(reason(message, words));
     const mayRetry = message.status === "failed" && message.retryable !== false;
     this.offer([this.#again, last && !ended && !mayRetry], [this.#retry, last && !ended && mayRetry]);
     return whole;
+  }
+
+  /** Nothing came for a while: marks where it will go on, until it is painted again. */
+  pause() {
+    this.#unmark();
+    if (this.message.tools.at(-1)?.done === false) return; // that tells it already
+    this.#caret = endOf(this.#content);
+    this.#caret.classList.add("caret");
+    this.#caret.dataset.held = this.#parts.at(-1).held;
+  }
+
+  #unmark() {
+    this.#caret?.classList.remove("caret");
+    this.#caret = null;
   }
 
   #write(found, ended, late) {
@@ -157,6 +173,14 @@ export class AgentView extends MessageView {
     this.#content.before(node);
     return { node, title, text };
   }
+}
+
+/** The innermost node at whose end the text goes on. */
+function endOf(content) {
+  let end = content.lastElementChild;
+  if (!end.hasChildNodes()) return content;
+  while (end.lastChild instanceof Element && !end.lastChild.matches("br, hr")) end = end.lastChild;
+  return end;
 }
 
 class TextView extends Text {

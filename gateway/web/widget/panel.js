@@ -63,11 +63,12 @@ export class Panel extends EventTarget {
     this.node = el(
       "section",
       { class: "panel", part: "panel" },
+      // In the order of the Tab key; where they stand says the style sheet.
       this.#head(),
+      this.#composer.node,
+      this.#notice,
       this.#list.node,
       el("div", { class: "over" }, this.#jump),
-      this.#notice,
-      this.#composer.node,
       this.#speech.node,
     );
     put(this.#name, agent);
@@ -270,7 +271,7 @@ export class Panel extends EventTarget {
     const button = act
       ? [el("button", { type: "button", class: "choice", part: does, onclick: act }, label)]
       : [];
-    this.#notice.replaceChildren(el("span", {}, text), ...button);
+    this.#notice.replaceChildren(el("span", { dir: "auto" }, text), ...button);
   }
 }
 
