@@ -345,7 +345,8 @@ class Duplicate(StoreError):
 
 
 class SessionExists(StoreError):
-    """`create` found the session there already. Nothing was written."""
+    """`create` found the session there already, or an active one where there must be none. Nothing was
+    written."""
 
 
 class TooManySessions(StoreError):
@@ -406,13 +407,15 @@ class Store(Protocol):
         *,
         over_tombstone: bool = False,
         activate: bool = False,
+        unless_active: bool = False,
         scopes: Scopes = NO_SCOPES,
         most: int | None = None,
     ) -> Head:
         """Make a session with these first records; all or nothing. Raises `SessionExists`, `NoSession` if a
         tombstone stands and `over_tombstone` is not given, and `TooManySessions` if its user, with all
         agents together, has `most` already, however many are made at the same time. A session made again has
-        a new epoch. `activate` makes it its user's active session with that agent, in the same step. Repeated
+        a new epoch. `activate` makes it its user's active session with that agent, in the same step; with
+        `unless_active` it is `SessionExists` if there is one already. Repeated
         with the same `tag` before anything was appended, it is answered with the first head. Of the records
         and `scopes` all is true that `append` says."""
         ...

@@ -39,6 +39,8 @@ class Open(Struct, frozen=True):
     create: Create = "never"
     must_be_new: bool = False
     activate: bool = False
+    unless_active: bool = False
+    """Make none if the user has an active session with the agent."""
     label: str | None = None
     metadata: dict[str, Any] | None = None
     state: dict[str, Any] | None = None
@@ -77,10 +79,13 @@ async def load_or_create(runtime: Runtime, key: Key, ask: Open) -> Loaded:
                 ask.records,
                 over_tombstone=ask.create == "again",
                 activate=ask.activate,
+                unless_active=ask.unless_active,
                 scopes=scopes,
                 most=most,
             )
         except SessionExists:
+            if ask.unless_active:
+                raise session_exists() from None
             continue
         except TooManySessions:
             raise Refused(

@@ -140,10 +140,15 @@ class Supervisor:
     async def active(self, identity: Identity, agent: str | None) -> Key:
         """The caller's active session with that agent; made and activated, if there is none."""
         agent = self._used(identity, agent)
-        key = await self.runtime.store.active(agent, identity.user)
-        if key is not None and identity.may_touch(key):
-            return key
-        return await self.make(identity, agent, activate=True)
+        while True:
+            key = await self.runtime.store.active(agent, identity.user)
+            if key is not None and identity.may_touch(key):
+                return key
+            try:
+                return await self.make(identity, agent, activate=True, unless_active=True)
+            except Refused as refusal:
+                if refusal.code != "session_exists":
+                    raise  # otherwise somebody else has just made it
 
     async def make(
         self,
@@ -153,6 +158,7 @@ class Supervisor:
         *,
         label: str | None = None,
         activate: bool = False,
+        unless_active: bool = False,
         metadata: dict[str, Any] | None = None,
         state: dict[str, Any] | None = None,
         records: Sequence[Record] = (),
@@ -167,6 +173,7 @@ class Supervisor:
             "again",
             must_be_new=True,
             activate=activate,
+            unless_active=unless_active,
             label=label,
             metadata=metadata,
             state=state,

@@ -105,6 +105,7 @@ class MemoryStore:
         *,
         over_tombstone: bool = False,
         activate: bool = False,
+        unless_active: bool = False,
         scopes: Scopes = NO_SCOPES,
         most: int | None = None,
     ) -> Head:
@@ -114,6 +115,8 @@ class MemoryStore:
         if (there := self._logs.get(key)) is not None:
             if there.tag == tag:
                 return there.head
+            raise SessionExists
+        if unless_active and key[:2] in self._active:
             raise SessionExists
         if (tombstone := self._graveyard.tombstone(key)) is not None and not over_tombstone:
             raise NoSession(*tombstone)

@@ -101,13 +101,16 @@ class SqliteStore:
         *,
         over_tombstone: bool = False,
         activate: bool = False,
+        unless_active: bool = False,
         scopes: Scopes = NO_SCOPES,
         most: int | None = None,
     ) -> Head:
         """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
         what = sqlite_write.written(records, info, scopes)
         self._shares = self._shares or bool(scopes)
-        return await self._worker.do(sqlite_write.create, info, tag, what, over_tombstone, activate, most)
+        return await self._worker.do(
+            sqlite_write.create, info, tag, what, over_tombstone, activate, unless_active, most
+        )
 
     async def append(
         self,

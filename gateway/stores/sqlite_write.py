@@ -91,6 +91,7 @@ def create(
     what: Written,
     over_tombstone: bool,
     activate: bool,
+    unless_active: bool,
     most: int | None,
 ) -> Head:
     """See `Store.create`. The same create again, known by its tag, is answered as the first time."""
@@ -103,6 +104,8 @@ def create(
     else:
         if there.tag == tag:
             return there.head
+        raise SessionExists
+    if unless_active and execute("SELECT 1 FROM active WHERE agent = ? AND user = ?", key[:2]).fetchone():
         raise SessionExists
     if most is not None:
         [(count,)] = execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from gateway.auth import Identity
 from gateway.interfaces import Due, Info, Key, Saved, Segment
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
+from gateway.stores.sqlite import SqliteStore
 from protocol import frames
 from protocol.errors import Refused
 from protocol.records import Message, Started
@@ -141,6 +143,21 @@ async def test_the_active_session_is_made_once_and_stays_until_another_is() -> N
         assert await g.active(ANN, "bot") == first
         second = await g.make(ANN, "bot", activate=True)
         assert await g.active(ANN, None) == second != first
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_however_many_first_messages_come_at_once_one_session_is_made(
+    kind: str, tmp_path: Path
+) -> None:
+    store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "test.db")
+    async with gateway({"bot": Script()}, store) as g:
+        clients = [Client(g) for _ in range(8)]
+        for client in clients:
+            client.put("message", content="hi", ref="first")
+        made = await asyncio.gather(*(g.active(ANN, "bot") for _ in range(8)))
+        told = [(await client.answer("first")).session_id for client in clients]
+        [session] = await store.sessions(None, "ann", 100)
+        assert {session.info.key.session_id} == {*told} == {key.session_id for key in made}
 
 
 async def test_the_metrics_say_what_is_the_case() -> None:

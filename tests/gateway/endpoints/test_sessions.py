@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from gateway.interfaces import ToolCall, ToolResult
+from gateway.settings import Settings
+from gateway.stores.sqlite import SqliteStore
 from tests.harness import Script
 
 BOB = {"X-User-Id": "bob"}
@@ -189,6 +192,31 @@ async def test_reset_deletes_the_active_session_and_makes_another(in_memory: Any
         assert (new["status"], new["message"]) == ("ok", "Session reset")
         assert (await rig.http.get("/api/agents/echo")).json()["session_id"] == new["session_id"] != old
         assert (await rig.http.get(f"/api/sessions/{old}")).status_code == 404
+
+
+async def test_first_messages_at_once_by_every_route_are_said_in_one_session(
+    in_memory: Any, tmp_path: Path
+) -> None:
+    frame = {"type": "message", "content": "x", "agent": "echo"}
+    async with in_memory(store=SqliteStore(tmp_path / "test.db")) as rig:
+        said = [rig.http.post("/api/agents/echo/message", json={"message": "x"}) for _ in range(3)]
+        left = [rig.http.post("/frames", json=frame) for _ in range(3)]
+        told = {answer.json()["session_id"] for answer in await asyncio.gather(*said, *left)}
+        assert ids(await rig.http.get("/api/sessions")) == [*told]
+
+
+async def test_reset_works_for_a_user_who_has_as_many_sessions_as_one_may_have(
+    in_memory: Any, tmp_path: Path
+) -> None:
+    settings = Settings(drain_timeout=0.01, max_sessions_per_user=2)
+    async with in_memory(settings, store=SqliteStore(tmp_path / "test.db")) as rig:
+        await rig.http.post("/api/agents/echo/sessions", json={"session_id": "other"})
+        await rig.http.post("/api/agents/echo/sessions", json={"session_id": "old"})
+        reset = "/api/agents/echo/session/reset"
+        answers = await asyncio.gather(*(rig.http.post(reset) for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+        active = (await rig.http.get("/api/agents/echo")).json()["session_id"]
+        assert ids(await rig.http.get("/api/sessions")) == [active, "other"]
 
 
 async def test_deleting_ends_turns_and_what_is_deleted_is_none(in_memory: Any) -> None:

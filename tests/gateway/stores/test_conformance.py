@@ -878,6 +878,23 @@ async def test_one_session_of_a_user_with_an_agent_is_the_active_one(store: Stor
     assert await store.active("eliza", "ada") is None
 
 
+async def test_of_many_that_are_made_at_once_unless_one_is_active_one_is_made(store: Store) -> None:
+    async def make(number: int, user: str) -> bool:
+        key = Key("eliza", user, f"s{number}")
+        try:
+            await Session(store, key).create(activate=True, unless_active=True)
+        except SessionExists:
+            return False
+        return True
+
+    users = ["ada", "bob"] * 10
+    assert sum(await asyncio.gather(*map(make, range(20), users))) == 2
+    [one] = await store.sessions("eliza", "ada", 100)
+    assert await store.active("eliza", "ada") == one.info.key
+    await store.delete(one.info.key, NOW)
+    assert await make(21, "ada")
+
+
 async def test_a_deleted_session_that_is_made_again_is_not_active_by_itself(store: Store) -> None:
     session = await Session(store).create(activate=True)
     await store.delete(KEY, NOW)
