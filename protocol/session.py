@@ -419,6 +419,8 @@ def _settle(state: State, settle: Settle, now: float) -> tuple[Record, ...]:
     running = state.running
     if running is None or running.turn_id != settle.orphan:
         return ()
+    if running.cancelling:  # whoever asked for that was told ok
+        return (Response(running.turn_id, settle.text, "cancelled", now),)
     return (
         Failed(
             turn_id=running.turn_id,

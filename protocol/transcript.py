@@ -271,7 +271,7 @@ class Transcript:
         turn = self._open(frame, frame.turn_id)
         cursor = self._record(frame, frame.cursor or "", ends=turn)
         if isinstance(frame, frames.Response):
-            _check_whole(turn, frame.content)
+            _check_whole(turn, frame.content, saved_only=frame.status == "cancelled")
             turn.text, turn.status = frame.content, frame.status
             turn.thought = frame.thought or turn.thought
         else:

@@ -2,7 +2,8 @@
 OPTIONS`.
 
 OPTIONS is JSON: `store` (a file; without it, memory), `settings` (fields of `Settings`), `auth` (tokens are
-`user:NAME`), `small_buffers` (the kernel takes little for a client that does not read), `trace` (memory).
+`user:NAME`), `small_buffers` (the kernel takes little for a client that does not read), `trace` (memory),
+`endless` (the store never gets to write the end of a turn).
 `/debug/…` answers what a test must know and a client never sees.
 """
 
@@ -14,7 +15,7 @@ import json
 import socket
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,7 +29,7 @@ from gateway.agents.function import FunctionAgent
 from gateway.agents.metronome import MetronomeAgent
 from gateway.app import gateway_app
 from gateway.connection import Connection
-from gateway.interfaces import Caller
+from gateway.interfaces import Caller, Head, Key
 from gateway.logs import configure_logs
 from gateway.serve import Server, configure
 from gateway.settings import Settings
@@ -36,6 +37,7 @@ from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.supervisor import Supervisor
 from protocol.errors import Refused
+from protocol.records import Record, Terminal
 
 SMALL = 16 << 10
 """Bytes of a small socket buffer."""
@@ -58,6 +60,15 @@ class Held:
         """Let all that are held end."""
         self._released.set()
         self._released = asyncio.Event()
+
+
+class Endless(SqliteStore):
+    """Waits for ever where the end of a turn is to be written: whoever is killed then leaves it running."""
+
+    async def append(self, key: Key, head: Head, tag: str, records: Sequence[Record], **more: Any) -> Head:
+        if any(isinstance(record, Terminal) for record in records):
+            await asyncio.Event().wait()
+        return await super().append(key, head, tag, records, **more)
 
 
 async def by_name(token: str | None, _: Mapping[str, str]) -> Caller:
@@ -86,11 +97,11 @@ def debug(held: Held, supervisor: Supervisor) -> list[Route]:
 
 
 async def main(options: dict[str, Any]) -> None:
-    held = Held()
+    held, made = Held(), Endless if options.get("endless") else SqliteStore
     gateway = gateway_app(
         Settings(**options.get("settings", {})),
         agents={"metronome": MetronomeAgent(), "echo": EchoAgent(), "held": FunctionAgent(held, history=0)},
-        store=SqliteStore(options["store"]) if "store" in options else MemoryStore(),
+        store=made(options["store"]) if "store" in options else MemoryStore(),
         authenticator=by_name if options.get("auth") else None,
     )
     routes = [Mount("/debug", routes=debug(held, gateway.supervisor)), Mount("/", gateway)]

@@ -14,7 +14,7 @@ from protocol import frames
 from protocol.transcript import Transcript
 from tests.e2e.agents import TURNS, pieces
 from tests.e2e.line import Line, ends, opened
-from tests.e2e.process import gateway_serve, serving
+from tests.e2e.process import gateway_runner, gateway_serve, serving
 
 KILLS = 8
 SESSIONS = [f"s{number}" for number in range(6)]
@@ -156,3 +156,25 @@ def _check(people: list[Person], newcomer: dict[str, Transcript], given: Counter
             shown = [(turn.turn_id, turn.status, turn.text) for turn in person.transcripts[session].turns]
             assert shown == [(turn.turn_id, turn.status, turn.text) for turn in turns]
     assert interrupted, "no turn was interrupted: the test has shown nothing"
+
+
+async def test_a_turn_whose_cancel_was_answered_ok_ends_as_cancelled_though_the_server_was_killed(
+    tmp_path: Path,
+) -> None:
+    store, log, seen = str(tmp_path / "store.db"), tmp_path / "log", dict[str, Transcript]()
+    fields = {"session_id": "s", "agent": "held", "content": "hi", "metadata": {"pieces": 3, "size": 100}}
+    whole = "".join(f"{number:07d} ".ljust(100, ".") for number in range(3))
+    with serving(gateway_runner(store=store, endless=True), log) as server:
+        async with opened(f"{server.ws}/ws?user_id=ann", seen) as line:
+            await line.put("message", turn_id="t1", **fields)
+            await line.read(lambda: "s" in seen and any(turn.text == whole for turn in seen["s"].turns))
+            await line.put("cancel", session_id="s", turn_id="t1", ref="c")
+            assert isinstance(await line.answer("c"), frames.Ok)
+            server.kill()
+        await server.ended()
+    with serving(gateway_runner(store=store), log) as server:
+        async with opened(f"{server.ws}/ws?user_id=ann", seen) as line:
+            await line.put("attach", sessions=[{"session_id": "s", "cursor": seen["s"].cursor}])
+            end = await line.terminal("t1")
+            assert isinstance(end, frames.Response)
+            assert (end.status, end.content) == ("cancelled", whole)

@@ -15,7 +15,7 @@ from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from protocol import frames
 from protocol.errors import Refused
-from protocol.records import Message, Started
+from protocol.records import CancelRequested, Message, Record, Response, Started
 from protocol.session import fold
 from tests.harness import WAIT, Client, Script, gateway, settle
 
@@ -85,6 +85,34 @@ async def test_turns_of_a_dead_process_end_as_interrupted_and_those_that_waited_
         said = [(one.turn_id, one.content, one.code) for one in attached.messages if one.role == "agent"]
         assert said[0] == ("t1", "so far", "turn_interrupted")
         assert [turn.turn.turn_id for turn in script.turns] == ["t2"]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_turn_of_a_dead_process_that_was_asked_to_stop_ends_as_cancelled(
+    kind: str, interrupted: bool, tmp_path: Path
+) -> None:
+    store, script = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "test.db"), Script()
+    left: list[Record] = [Message("t1", "one", 1.0), Started("t1", "dead", 1.0), CancelRequested("t1", 1.0)]
+    if interrupted:
+        left.append(Message("t2", "instead", 1.0, interrupts=True))
+    async with store.open("dead", 1.0):
+        await store.create(Info(KEY, 1.0, 1.0), "tag", left)
+        await store.save_text([Segment(KEY, "t1", 0, "so far")])
+    async with gateway({"bot": script}, store, Settings(due_interval=0.05, drain_timeout=0.01)) as g:
+        client = Client(g)
+        client.put("attach", sessions=[{"session_id": "s"}])
+        client.put("message", session_id="s", turn_id="t3", content="next", ref="3")
+        assert (await client.answer("3")).status
+        for turn_id in ("t2", "t3") if interrupted else ("t3",):
+            (await script.given(turn_id)).end()
+            assert (await client.terminal(turn_id)).status == "completed"
+        history = (await store.history(KEY, 10)).messages
+        ended = next(one.record for one in history if not isinstance(one.record, Message))
+        assert isinstance(ended, Response)
+        assert (ended.turn_id, ended.content, ended.status) == ("t1", "so far", "cancelled")
+        assert "t1" not in [said.turn.turn_id for said in script.turns]
+        assert client.broken is None
 
 
 async def test_a_drain_lets_turns_end_interrupts_what_does_not_and_leaves_what_waits() -> None:

@@ -302,6 +302,18 @@ def test_an_orphan_ends_as_interrupted_with_what_was_saved_and_the_next_one_star
     assert started == Started("b", "here", log.now)
 
 
+def test_an_orphan_that_was_asked_to_stop_ends_as_cancelled_with_what_was_saved() -> None:
+    for stop in (Cancel(), Send("b", "instead", on_busy="interrupt")):
+        log = Log(node="there")
+        log.send("a")
+        log.do(stop)
+        log.node = "here"
+        log.do(Settle(orphan="a", text="so f"))
+        [end] = [record for record in log.records if isinstance(record, Response | Failed)]
+        assert end == Response("a", "so f", "cancelled", log.now)
+        assert isinstance(stop, Cancel) or log.records[-1] == Started("b", "here", log.now)
+
+
 def test_settle_leaves_a_turn_alone_that_is_not_the_orphan() -> None:
     log = Log()
     log.send("a")

@@ -207,6 +207,11 @@ def test_nothing_may_have_been_saved_of_an_interrupted_turn() -> None:
     assert turn.text == ""
 
 
+def test_what_was_saved_of_a_turn_cancelled_before_its_process_died_replaces_what_was_shown() -> None:
+    shown = transcript(*RUNNING, text(at(2, 5), "hello"), response(at(4), "he", status="cancelled"))
+    assert seen(shown) == [("t", "t?", "he", "cancelled")]
+
+
 def test_a_reader_who_lagged_gets_the_records_without_the_rest_of_the_text() -> None:
     shown = transcript(*RUNNING, text(at(2, 2), "he"), call(at(3, 2), 4), response(at(4), "hello"))
     assert seen(shown) == [("t", "t?", "hello", "completed")]
@@ -563,6 +568,7 @@ FORBIDDEN: dict[str, tuple[Sequence[Frame], Frame, str]] = {
     ),
     "an end with other text": (HALFWAY, response(at(3), "ho"), "other text"),
     "an end with less text": (HALFWAY, response(at(3), "h"), "other text"),
+    "a cancelled end with other text": (HALFWAY, response(at(3), "x", status="cancelled"), "other text"),
     "a failure with less text": (HALFWAY, failed(at(3), "h"), "other text"),
     "an interruption with other text": (HALFWAY, failed(at(3), "x", code="turn_interrupted"), "other text"),
     "an end with other text than was skipped to": (

@@ -25,7 +25,7 @@ from gateway.supervisor import Supervisor
 from protocol import codec, frames
 from protocol.transcript import OutOfOrder, Transcript, Turn
 from tests.harness import Client, Script, gateway, settle
-from tests.protocol.test_transcript import FORBIDDEN, RUNNING, at, attached, failed, text
+from tests.protocol.test_transcript import FORBIDDEN, RUNNING, at, attached, failed, response, text
 
 __all__ = ["vectors"]
 
@@ -183,6 +183,7 @@ def by_hand() -> Iterator[tuple[str, Sequence[Step]]]:
     said = (*RUNNING, text(at(2, 3), "a😀b"))
     for saved in ("", "a", "a😀", "a😀b", "a😀bc"):
         yield f"interrupted after {saved!r}", (*said, failed(at(3), saved, code="turn_interrupted"))
+        yield f"cancelled, and dead after {saved!r}", (*said, response(at(3), saved, status="cancelled"))
     yield (
         "interrupted while the line was gone",
         (*(*said, None, attached(at(2, 3), "replay"), failed(at(3), "a", code="turn_interrupted")),),

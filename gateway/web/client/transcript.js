@@ -325,7 +325,7 @@ export class Transcript {
     const turn = this.#open(frame, frame.turn_id);
     const cursor = this.#record(frame, turn);
     if (frame.type === "response") {
-      checkWhole(turn, frame.content);
+      checkWhole(turn, frame.content, frame.status === "cancelled");
       turn.become(frame.content);
       turn.status = frame.status;
       turn.thought = frame.thought || turn.thought;
