@@ -25,6 +25,7 @@ from protocol.scopes import scope_of_user
 from protocol.session import (
     IDLE,
     Accepted,
+    Cancel,
     Close,
     Command,
     Decided,
@@ -120,8 +121,9 @@ class Session(Actor):
         self.state: State = IDLE
         self.answer: Answer | None = None
         """The running turn, if it runs here."""
-        self.cleaning: Answer | None = None
-        """The last turn, whose agent was stopped and still cleans up."""
+        self.cleaning: tuple[Answer, ...] = ()
+        """Turns that are over, whose agents still clean up; the next turn waits for all of them. While there
+        are any, the session stays in memory."""
         self.holds = 0
         """Who is about to ask or to follow, and must find it here."""
         self._arrivals: dict[str, Arrival] | None = None
@@ -164,17 +166,13 @@ class Session(Actor):
     @property
     def busy(self) -> bool:
         """A turn runs, waits, or cleans up."""
-        return bool(self.state.running or self.state.waiting) or self._cleans_up
-
-    @property
-    def _cleans_up(self) -> bool:
-        return self.cleaning is not None and not self.cleaning.done
+        return bool(self.state.running or self.state.waiting or self.cleaning)
 
     @property
     def idle(self) -> bool:
         """Nobody works in it, holds it or follows it."""
         return not (
-            self.working or self.holds or self.log.readers or self.answer is not None or self._cleans_up
+            self.working or self.holds or self.log.readers or self.answer is not None or self.cleaning
         )
 
     # ── Working ──────────────────────────────────────────────────────────────────────────────────────────
@@ -258,6 +256,8 @@ class Session(Actor):
         meanwhile."""
         runtime, text, head, answer = self._runtime, self.log.text, self.head, self.answer
         appended = spaced(decision.records, self._said_at)
+        if isinstance(item.ask, Cancel):
+            self._stop(item.ask)  # now: whatever is shown is then in the log, and no store need answer
         assert head is not None
         assert self.info is not None
         info, scopes = beside(
@@ -325,17 +325,21 @@ class Session(Actor):
         if answer is None:
             return
         if running is None or running.turn_id != answer.turn_id:
-            answer.abandon()  # over already, if this was its own end
-            self.answer = None
-            self._keeper.runs(self, False)
-            if not answer.done:
-                self.cleaning = answer
+            self._let_go(answer)
             if self._is_over:
                 self.ask(Tend())
         elif running.cancelling:
             answer.cancel()
 
     # ── Turns ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _let_go(self, answer: Answer) -> None:
+        """The running turn runs no more; its agent may still clean up."""
+        answer.abandon()  # over already, if this was its own end
+        self.answer = None
+        self._keeper.runs(self, False)
+        if not answer.done:
+            self.cleaning = (*self.cleaning, answer)
 
     def _start_appended(self, appended: Sequence[Record], item: Item) -> None:
         """If a turn was started by this append, run it here."""
@@ -360,22 +364,35 @@ class Session(Actor):
         self._runtime.tasks.start_soon(answer.run, given, self._runtime.agents.get(self.key.agent))
 
     async def _prepare(self, message: records.Message, request_id: str | None) -> Briefing:
-        """What the agent is given, as soon as the one before has cleaned up."""
+        """What the agent is given, as soon as those before have cleaned up."""
         await self._clean_up()
         return await brief(self._runtime, self.key, self.state, self.info, message, request_id)
 
     async def _clean_up(self) -> None:
-        """Wait for the last turn's agent, which was stopped; not for ever."""
-        previous = self.cleaning
-        if previous is None or previous.done:
-            return
-        previous.cleaned = asyncio.Event()
-        try:
-            async with asyncio.timeout(self._runtime.settings.cleanup_timeout):
-                await previous.cleaned.wait()
-        except TimeoutError:
-            self._runtime.metrics.abandoned += 1
-            logger.warning("agent did not stop", turn_id=previous.turn_id, **self._whose())
+        """Wait for the agents that were stopped; for each of them once, and not for ever."""
+        until = asyncio.get_running_loop().time() + self._runtime.settings.cleanup_timeout
+        waits: list[tuple[Answer, asyncio.Event]] = []
+        for previous in self.cleaning:
+            previous.cleaned = previous.cleaned or asyncio.Event()
+            if previous.awaited_until is None:  # else a turn has waited for it that was stopped meanwhile
+                previous.awaited_until = until
+            waits.append((previous, previous.cleaned))
+        for previous, cleaned in waits:
+            try:
+                async with asyncio.timeout_at(previous.awaited_until):
+                    await cleaned.wait()
+            except TimeoutError:
+                self._runtime.metrics.abandoned += 1
+                logger.warning("agent did not stop", turn_id=previous.turn_id, **self._whose())
+                self._forget_cleaning(previous)
+
+    def _forget_cleaning(self, answer: Answer) -> None:
+        self.cleaning = tuple(other for other in self.cleaning if other is not answer)
+
+    def _stop(self, cancel: Cancel) -> None:
+        """Stop the turn that runs here, if that is the one to be cancelled."""
+        if self.answer is not None and cancel.turn_id in (None, self.answer.turn_id):
+            self.answer.cancel()
 
     async def record(self, record: ToolCall | ToolResult) -> None:
         """The running turn used a tool."""
@@ -387,8 +404,7 @@ class Session(Actor):
 
     def cleaned(self, answer: Answer) -> None:
         """A turn's agent is gone."""
-        if self.cleaning is answer:
-            self.cleaning = None
+        self._forget_cleaning(answer)
         self._keeper.rest(self)
 
     # ── Waking up, and what others wrote ─────────────────────────────────────────────────────────────────
@@ -599,9 +615,7 @@ class Session(Actor):
 
     def _forget(self) -> None:
         if self.answer is not None:
-            self.answer.abandon()
-            self.answer = None
-            self._keeper.runs(self, False)
+            self._let_go(self.answer)
         self.head = None
         self.state = IDLE
         self._arrivals = None

@@ -77,6 +77,7 @@ class Answer:
         "_timed_from",
         "_tool_bytes",
         "_waits",
+        "awaited_until",
         "cleaned",
         "gone",
         "message",
@@ -105,6 +106,8 @@ class Answer:
         """Its terminal record was handed over, or it was told to be silent."""
         self.cleaned: asyncio.Event | None = None
         """Set when the agent's clean-up is done; made by whoever waits for it."""
+        self.awaited_until: float | None = None
+        """Until when the next turn waits for that, loop time; None while none waits."""
         self.room: asyncio.Event | None = None
         """Set when the store took enough of the text; made while the agent waits for that."""
         self.gone: Collection[str] = ()
@@ -164,6 +167,8 @@ class Answer:
         self._task = asyncio.current_task()
         pieces = 0
         try:
+            if self.over:  # stopped before it came to run: the agent is not called
+                return
             if agent is None:
                 raise AgentError("The gateway was started without this agent.", "agent_unavailable")
             turn, kept = await given()

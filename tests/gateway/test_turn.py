@@ -192,7 +192,7 @@ async def test_cancelling_reaches_the_agent_once_and_its_clean_up_may_wait() -> 
 
 async def _rests(g: Supervisor, key: Key) -> None:
     async with asyncio.timeout(WAIT):
-        while g.sessions[key].cleaning is not None:
+        while g.sessions[key].cleaning:
             await settle(1)
 
 
