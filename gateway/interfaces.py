@@ -545,9 +545,12 @@ class Store(Protocol):
         now: float,
         status: Literal["closed", "expired"] = "closed",
         head: Head | None = None,
+        *,
+        ended_at: float | None = None,
     ) -> None:
-        """Log, text and indexes go; a tombstone stays for 24 h. Raises `NoSession`. With `head` it is done
-        directly after that one or not at all, like an append: any other is `Stale`, or a session that
+        """Log, text and indexes go; a tombstone stays for 24 h from `now` on, and tells `ended_at` (None:
+        `now`), which may be long ago if no process was there to see it. Raises `NoSession`. With `head` it is
+        done directly after that one or not at all, like an append: any other is `Stale`, or a session that
         another process has renewed would expire all the same."""
         ...
 
@@ -581,8 +584,10 @@ class Store(Protocol):
         ...
 
     async def trim(self, now: float) -> int:
-        """Let go of records older than what is kept, and of old tombstones and adoptions; answers how many
-        records went. Only whole turns that are over go, oldest first."""
+        """Let go of records older than what is kept, of old tombstones and adoptions, and of state that a
+        user's sessions with an agent shared (under the name `scope_of_user`) and that the user has had no
+        session with the agent for so long as such state is kept; answers how many records went. Only whole
+        turns that are over go, oldest first."""
         ...
 
     def watch(self, key: Key, changed: Callable[[Head | None], None]) -> None:

@@ -116,7 +116,11 @@ def load_store(settings: Settings) -> Store:
     """The store that `settings` name; it is not opened yet. Raises `CannotStart`."""
     place, _, query = settings.store.partition("?")
     if place == "memory:" and not query:
-        return MemoryStore(keep_days=settings.keep_days, keep_records=settings.keep_records)
+        return MemoryStore(
+            keep_days=settings.keep_days,
+            keep_records=settings.keep_records,
+            keep_shared_days=settings.keep_shared_days,
+        )
     file = _sqlite_file(settings)
     if file is None or query not in _SYNCHRONOUS:
         shown = OPTIONS["store"].show(settings.store)
@@ -129,4 +133,5 @@ def load_store(settings: Settings) -> Store:
         synchronous_full=_SYNCHRONOUS[query],
         keep_days=settings.keep_days,
         keep_records=settings.keep_records,
+        keep_shared_days=settings.keep_shared_days,
     )

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -239,7 +239,8 @@ class Session(Actor):
                 if isinstance(command, Send | Note) and self._is_over:
                     await self._refuse_if_over(item)
                     raise Stale  # it was renewed elsewhere, and this was decided before that was read
-                await self._append(decision, item)
+                delta = command.state_delta if isinstance(command, Note) else None
+                await self._append(decision, item, delta=delta)
             except Duplicate as duplicate:
                 known[duplicate.turn.turn_id] = duplicate.turn
             else:
@@ -250,10 +251,16 @@ class Session(Actor):
         now = asyncio.get_running_loop().time()
         return {turn_id: now - arrival.at for turn_id, arrival in (self._arrivals or {}).items()}
 
-    async def _append(self, decision: Decided, item: Item, life: Life | None = None) -> None:
-        """Make these records durable, and what they change beside the log, then true. An append whose outcome
-        is unknown is repeated until it is known; who asked is told at once, and nothing else is decided
-        meanwhile."""
+    async def _append(
+        self,
+        decision: Decided,
+        item: Item,
+        life: Life | None = None,
+        delta: dict[str, Any] | None = None,
+    ) -> None:
+        """Make these records durable, and what they change beside the log, then true; `delta` is set in the
+        state besides. An append whose outcome is unknown is repeated until it is known; who asked is told at
+        once, and nothing else is decided meanwhile."""
         runtime, text, head, answer = self._runtime, self.log.text, self.head, self.answer
         appended = spaced(decision.records, self._said_at)
         if isinstance(item.ask, Cancel):
@@ -264,7 +271,7 @@ class Session(Actor):
             self.info,
             appended,
             runtime.now(),
-            delta=item.ask.state_delta if isinstance(item.ask, Note) else None,
+            delta=delta,
             gone=() if answer is None else answer.gone,
             life=life,
         )
@@ -567,12 +574,12 @@ class Session(Actor):
     async def _end(self, item: Item, status: Literal["closed", "expired"]) -> None:
         """End every turn, waiting ones too, then the log; if others wrote since it was last read, only read
         that: what was decided may not be true any more."""
-        life, ended_at = None if self.info is None else self.info.life, self._runtime.now()
-        if status == "expired" and life is not None:
-            ended_at = life.expires_at
+        life = None if self.info is None else self.info.life
+        ended_at = life.expires_at if status == "expired" and life is not None else None
         try:
             await self._decide_once(Close(), item)
-            await self._runtime.store.delete(self.key, ended_at, status, self.head)
+            now = self._runtime.now()
+            await self._runtime.store.delete(self.key, now, status, self.head, ended_at=ended_at)
         except Stale:
             with suppress(Refused):  # it is gone
                 await self._refresh()

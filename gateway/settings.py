@@ -79,6 +79,7 @@ _GUESTS = "Let visitors without an account in, each as a user of their own, with
 _ANONYMOUS = "Let everybody in who can reach the address, where nothing says who may."
 _CONSOLE_CONTENTS = "Show operators at /console what is said in sessions, not only that something is."
 _QUERY_TOKEN = "Take tokens from ?token= of sockets and event streams, too: proxies may log them."
+_KEEP_SHARED = "How long what a user's sessions with an agent share is kept after the last of them."
 _FIRST_OUTPUT = "Until an agent says its first word, unless it has an option first_output."
 _SILENCE = "How long an agent may be silent after that, unless it has an option silence."
 _ROOT_PATH = "The path prefix that a reverse proxy puts before ours: /gateway."
@@ -156,6 +157,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_records: Annotated[
         int | None, About("How many records a session keeps; without it, all.", "", 1, 1_000_000_000)
     ] = None
+    keep_shared_days: Annotated[float, About(_KEEP_SHARED, "days", 0.01, 36_500)] = 90.0
 
     # ── What a client may send ──
 

@@ -43,6 +43,7 @@ from gateway.stores.memory_catalog import Calendar, Catalog, Commons, Ended, Gra
 from gateway.stores.memory_log import Log
 from protocol.history import DAY, new_turns, within
 from protocol.records import Entry, Record, encode_record
+from protocol.scopes import scope_of_user
 
 __all__ = ["MemoryStore"]
 
@@ -56,7 +57,8 @@ class MemoryStore:
 
     `generation` (letters and digits, at most 40) is the first part of every epoch: random if not given, since
     a new process has forgotten what the last one acknowledged. `keep_days` and `keep_records` (per session)
-    say what `trim` leaves; None keeps all.
+    say what `trim` leaves, `keep_shared_days` for how long what a user's sessions shared stays after the last
+    of them; None keeps all.
     """
 
     durability: Literal["memory"] = "memory"
@@ -67,11 +69,13 @@ class MemoryStore:
         generation: str | None = None,
         keep_days: float | None = None,
         keep_records: int | None = None,
+        keep_shared_days: float | None = None,
     ) -> None:
         self._generation = generation or token_hex(4)
         self._incarnations = count(1)
         self._keep_days = keep_days
         self._keep_records = keep_records
+        self._keep_shared_days = keep_shared_days
         self._nodes: set[str] = set()
         self._logs: dict[Key, Log] = {}
         self._busy: dict[Key, Log] = {}
@@ -172,13 +176,21 @@ class MemoryStore:
                 await asyncio.sleep(0)
         return saved
 
-    async def delete(self, key: Key, now: float, status: Ended = "closed", head: Head | None = None) -> None:
+    async def delete(
+        self,
+        key: Key,
+        now: float,
+        status: Ended = "closed",
+        head: Head | None = None,
+        *,
+        ended_at: float | None = None,
+    ) -> None:
         """See `Store.delete`."""
         log = self._log(key)
         if head is not None and log.head != head:
             raise Stale
-        self._let_go(log)
-        self._graveyard.bury(key, status, now)
+        self._let_go(log, now)
+        self._graveyard.bury(key, status, now, now if ended_at is None else ended_at)
         self._changed(key)
 
     async def move(
@@ -191,12 +203,12 @@ class MemoryStore:
         if to in self._logs:
             raise SessionExists
         was_active = self._active.get(key[:2]) == key
-        self._let_go(log)
+        self._let_go(log, now)
         log.key, log.epoch = to, self._new_epoch()
         self._take_in(log)
         if was_active:
             self._active.setdefault(to[:2], to)
-        self._graveyard.bury(key, "closed", now)
+        self._graveyard.bury(key, "closed", now, now)
         for name, taker in scopes.items():
             self._commons.hand_over(name, taker)
         self._changed(key)
@@ -216,6 +228,8 @@ class MemoryStore:
         self._graveyard.clear_old(now - DAY)
         for guest in [guest for guest, (_, until) in self._adopted.items() if until <= now]:
             del self._adopted[guest]
+        if self._keep_shared_days is not None:
+            self._commons.clear_unused(now - self._keep_shared_days * DAY)
         if self._keep_days is None and self._keep_records is None:
             return 0
         young = None if self._keep_days is None else now - self._keep_days * DAY
@@ -352,13 +366,14 @@ class MemoryStore:
     def _take_in(self, log: Log) -> None:
         """From now on it is found under its key."""
         self._graveyard.clear(log.key)
+        self._commons.used(scope_of_user(*log.key[:2]))
         self._logs[log.key] = log
         self._catalog.add(log)
         self._calendar.add(log)
         if log.busy:
             self._busy[log.key] = log
 
-    def _let_go(self, log: Log) -> None:
+    def _let_go(self, log: Log, now: float) -> None:
         """From now on it is not."""
         key = log.key
         self._catalog.remove(log)
@@ -367,6 +382,8 @@ class MemoryStore:
         self._busy.pop(key, None)
         if self._active.get(key[:2]) == key:
             del self._active[key[:2]]
+        if next(self._catalog.newest_first(key.agent, key.user), None) is None:
+            self._commons.unused(scope_of_user(key.agent, key.user), now)
 
     def _extend(self, log: Log, tag: str, records: Sequence[Record], bodies: list[bytes]) -> None:
         log.extend(tag, records, bodies)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec import json
 
@@ -95,6 +95,8 @@ class Commons:
 
     def __init__(self) -> None:
         self._states: dict[str, bytes] = {}
+        self._unused_since: dict[str, float] = {}
+        """Of those that no session shares any more, Unix seconds."""
 
     def get(self, name: str) -> dict[str, Any]:
         """A copy of what is kept."""
@@ -109,18 +111,42 @@ class Commons:
     def hand_over(self, name: str, taker: str) -> None:
         """What is kept under that name goes to the other, whose own keys stay as they are."""
         state = self._states.pop(name, None)
+        self._unused_since.pop(name, None)
         if state is not None:
             self._states[taker] = json.encode({**json.decode(state), **self.get(taker)})
 
+    def unused(self, name: str, now: float) -> None:
+        """The last session that shared it is gone."""
+        if name in self._states:
+            self._unused_since[name] = now
+
+    def used(self, name: str) -> None:
+        """A session shares it."""
+        self._unused_since.pop(name, None)
+
+    def clear_unused(self, before: float) -> None:
+        """Take away what nobody has shared since then."""
+        for name in [name for name, since in self._unused_since.items() if since <= before]:
+            del self._unused_since[name], self._states[name]
+
+
+class Buried(NamedTuple):
+    """A tombstone. Times are Unix seconds."""
+
+    status: Ended
+    ended_at: float
+    since: float
+    """When it was put up: later than the end, if that was found out later."""
+
 
 class Graveyard:
-    """The tombstones: how and when (Unix seconds) sessions ended."""
+    """The tombstones."""
 
     def __init__(self) -> None:
-        self._same_id: dict[str, dict[Key, tuple[Ended, float]]] = {}
+        self._same_id: dict[str, dict[Key, Buried]] = {}
 
-    def bury(self, key: Key, status: Ended, now: float) -> None:
-        self._same_id.setdefault(key.session_id, {})[key] = status, now
+    def bury(self, key: Key, status: Ended, now: float, ended_at: float) -> None:
+        self._same_id.setdefault(key.session_id, {})[key] = Buried(status, ended_at, now)
 
     def clear(self, key: Key) -> None:
         """Take the tombstone away, if there is one."""
@@ -130,14 +156,16 @@ class Graveyard:
                 del self._same_id[key.session_id]
 
     def clear_old(self, before: float) -> None:
-        """Take away those that ended by then."""
-        ended = [(key, at) for same in self._same_id.values() for key, (_, at) in same.items()]
-        for key, at in ended:
-            if at <= before:
+        """Take away those that were put up by then."""
+        buried = [one for same in self._same_id.values() for one in same.items()]
+        for key, tombstone in buried:
+            if tombstone.since <= before:
                 self.clear(key)
 
     def tombstone(self, key: Key) -> tuple[Ended, float] | None:
-        return self._same_id.get(key.session_id, {}).get(key)
+        """How and when that session ended."""
+        tombstone = self._same_id.get(key.session_id, {}).get(key)
+        return None if tombstone is None else tombstone[:2]
 
     def find(self, session_id: str, user: str | None) -> list[Key]:
         """The ended sessions with that id, of that user or of all."""

@@ -45,7 +45,8 @@ class SqliteStore:
     """A `Store` in the file `path`, which it alone may use while it is open.
 
     `synchronous_full` waits for the disk at every commit: what is acknowledged then survives power loss.
-    `keep_days` and `keep_records` (per session) say what `trim` leaves; None keeps all. `boot_id` tells one
+    `keep_days` and `keep_records` (per session) say what `trim` leaves, `keep_shared_days` for how long what
+    a user's sessions shared stays after the last of them; None keeps all. `boot_id` tells one
     boot of the machine from the next, empty where that is not known. `patience` is how many seconds a call
     waits for somebody who locks the file from outside, before it is `Unavailable`.
 
@@ -59,12 +60,14 @@ class SqliteStore:
         synchronous_full: bool = False,
         keep_days: float | None = None,
         keep_records: int | None = None,
+        keep_shared_days: float | None = None,
         boot_id: str | None = None,
         patience: float = 5.0,
     ) -> None:
         self.durability: Literal["process", "disk"] = "disk" if synchronous_full else "process"
         self._keep_days = keep_days
         self._keep_records = keep_records
+        self._keep_shared_days = keep_shared_days
         self._open_file = partial(
             Database,
             Path(path),
@@ -138,9 +141,11 @@ class SqliteStore:
         now: float,
         status: Literal["closed", "expired"] = "closed",
         head: Head | None = None,
+        *,
+        ended_at: float | None = None,
     ) -> None:
         """See `Store.delete`."""
-        await self._worker.do(sqlite_write.delete, key, now, status, head)
+        await self._worker.do(sqlite_write.delete, key, now, status, head, ended_at)
 
     async def move(
         self, key: Key, head: Head, to: Key, now: float, scopes: Mapping[str, str] = NO_MOVES
@@ -158,7 +163,8 @@ class SqliteStore:
 
     async def trim(self, now: float) -> int:
         """See `Store.trim`. In small steps: appends go on in between."""
-        await self._worker.do(sqlite_trim.trim_old, now)
+        unused = None if self._keep_shared_days is None else now - self._keep_shared_days * DAY
+        await self._worker.do(sqlite_trim.trim_old, now, unused)
         if self._keep_days is None and self._keep_records is None:
             return 0
         young = None if self._keep_days is None else now - self._keep_days * DAY

@@ -84,6 +84,20 @@ MIGRATIONS: Sequence[str] = (
     CREATE TABLE adopted (guest TEXT PRIMARY KEY, user TEXT, until REAL) WITHOUT ROWID;
     CREATE INDEX adopted_until ON adopted (until);
     """,
+    # When a tombstone was put up, which may be long after the end; since when no session shares a state.
+    """
+    ALTER TABLE tombstone ADD COLUMN since REAL;
+    UPDATE tombstone SET since = ended_at;
+    DROP INDEX tombstone_age;
+    CREATE INDEX tombstone_age ON tombstone (since);
+
+    ALTER TABLE scope ADD COLUMN unused_since REAL;
+    UPDATE scope SET unused_since = strftime('%s', 'now') + 0 WHERE instr(name, '/') AND NOT EXISTS (
+        SELECT 1 FROM session WHERE agent = substr(name, 1, instr(name, '/') - 1)
+        AND user = substr(name, instr(name, '/') + 1)
+    );
+    CREATE INDEX scope_unused ON scope (unused_since) WHERE unused_since IS NOT NULL;
+    """,
 )
 """What makes a file of version N out of one of version N - 1, from 1 on. Only ever added to."""
 

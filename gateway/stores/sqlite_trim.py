@@ -12,10 +12,12 @@ SESSIONS_AT_A_TIME = 200
 """Sessions that one `trim` job looks at, so that appends need not wait for all of them."""
 
 
-def trim_old(database: Database, now: float) -> None:
-    """Let go of tombstones and adoptions that nobody needs any more."""
-    database.connection.execute("DELETE FROM tombstone WHERE ended_at <= ?", (now - DAY,))
+def trim_old(database: Database, now: float, unused: float | None) -> None:
+    """Let go of tombstones and adoptions that nobody needs any more, and of state that no session has shared
+    since `unused`."""
+    database.connection.execute("DELETE FROM tombstone WHERE since <= ?", (now - DAY,))
     database.connection.execute("DELETE FROM adopted WHERE until <= ?", (now,))
+    database.connection.execute("DELETE FROM scope WHERE unused_since <= ?", (unused,))
 
 
 def trim(

@@ -29,6 +29,7 @@ from gateway.stores.sqlite_rows import STATUSES, Log, known, log_of, place, runn
 from protocol.history import new_turns, outcome, unsaved
 from protocol.lifetime import Life, due_at, warn_at
 from protocol.records import Failed, Message, Record, Response, Started, Terminal, content_hash, encode_record
+from protocol.scopes import scope_of_user
 
 __all__ = [
     "Written",
@@ -122,6 +123,7 @@ def create(
             *(what.state, what.metadata, *what.life),
         ),
     )
+    _share(database, key)
     log = Log(created.lastrowid or 0, database.generation + incarnation, 1, 0, tag)
     if activate:
         _activate(database, key, log)
@@ -147,7 +149,12 @@ def label(database: Database, key: Key, label: str | None, now: float) -> None:
 
 
 def delete(
-    database: Database, key: Key, now: float, status: Literal["closed", "expired"], head: Head | None
+    database: Database,
+    key: Key,
+    now: float,
+    status: Literal["closed", "expired"],
+    head: Head | None,
+    ended_at: float | None,
 ) -> None:
     """See `Store.delete`."""
     execute, log = database.connection.execute, log_of(database, key)
@@ -157,7 +164,25 @@ def delete(
         execute(f"DELETE FROM {table} WHERE place BETWEEN ? AND ?", (log.begin, log.end))
     execute("DELETE FROM active WHERE agent = ? AND user = ? AND session = ?", (key.agent, key.user, log.id))
     execute("DELETE FROM session WHERE id = ?", (log.id,))
-    execute("INSERT INTO tombstone VALUES (?, ?, ?, ?, ?)", (*key, status, now))
+    _share_no_more(database, key, now)
+    ended_at = now if ended_at is None else ended_at
+    execute("INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?)", (*key, status, ended_at, now))
+
+
+def _share(database: Database, key: Key) -> None:
+    """A session of that key is there, and shares its user's state."""
+    database.connection.execute(
+        "UPDATE scope SET unused_since = NULL WHERE name = ?", (scope_of_user(key.agent, key.user),)
+    )
+
+
+def _share_no_more(database: Database, key: Key, now: float) -> None:
+    """The session of that key is gone; if it was the last one that shares its user's state, note when."""
+    database.connection.execute(
+        "UPDATE scope SET unused_since = ? WHERE name = ? "
+        "AND NOT EXISTS (SELECT 1 FROM session WHERE agent = ? AND user = ?)",
+        (now, scope_of_user(key.agent, key.user), key.agent, key.user),
+    )
 
 
 def move(database: Database, key: Key, head: Head, to: Key, now: float, scopes: Mapping[str, str]) -> Head:
@@ -178,7 +203,9 @@ def move(database: Database, key: Key, head: Head, to: Key, now: float, scopes: 
     if was_active.rowcount:
         execute("INSERT OR IGNORE INTO active VALUES (?, ?, ?)", (to.agent, to.user, log.id))
     execute("DELETE FROM tombstone WHERE agent = ? AND user = ? AND session_id = ?", to)
-    execute("INSERT INTO tombstone VALUES (?, ?, ?, 'closed', ?)", (*key, now))
+    execute("INSERT INTO tombstone VALUES (?, ?, ?, 'closed', ?, ?)", (*key, now, now))
+    _share(database, to)
+    _share_no_more(database, key, now)
     for name, taker in scopes.items():
         _hand_over(database, name, taker)
     return Head(database.generation + incarnation, log.seq, log.tag)
@@ -193,7 +220,7 @@ def _hand_over(database: Database, name: str, taker: str) -> None:
     own = execute("SELECT state FROM scope WHERE name = ?", (taker,)).fetchone()
     execute("DELETE FROM scope WHERE name = ?", (name,))
     state = {**json.decode(row[0]), **json.decode(own[0] if own else b"{}")}
-    execute("INSERT OR REPLACE INTO scope VALUES (?, ?)", (taker, json.encode(state)))
+    execute("INSERT OR REPLACE INTO scope VALUES (?, ?, NULL)", (taker, json.encode(state)))
 
 
 def adopt(database: Database, guest: str, user: str, until: float) -> str:
@@ -256,7 +283,7 @@ def _merge(database: Database, name: str, delta: bytes) -> None:
     execute = database.connection.execute
     row = execute("SELECT state FROM scope WHERE name = ?", (name,)).fetchone()
     state = json.encode({**json.decode(row[0] if row else b"{}"), **json.decode(delta)})
-    execute("INSERT OR REPLACE INTO scope VALUES (?, ?)", (name, state))
+    execute("INSERT OR REPLACE INTO scope VALUES (?, ?, NULL)", (name, state))
 
 
 def _index(database: Database, log: Log, at: int, record: Record) -> int:

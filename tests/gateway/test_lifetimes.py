@@ -106,6 +106,8 @@ class Dead:
 
     status: str
     ended: float
+    since: float
+    """When the tombstone was put up."""
     renewals: int = 0
 
 
@@ -225,7 +227,7 @@ class Lifetimes(RuleBasedStateMachine):
         assert isinstance(alive, Alive)
         ended = alive.ends if status == "expired" and alive.ends is not None else self.now
         self.tell(name, status, alive.renewals, alive.ends if status == "expired" else None)
-        self.known[name] = Dead(status, ended, alive.renewals)
+        self.known[name] = Dead(status, ended, self.now, alive.renewals)
         for follows in self.follows:
             follows.discard(name)
 
@@ -480,7 +482,7 @@ class Lifetimes(RuleBasedStateMachine):
 
     def trimmed(self) -> None:
         for name, known in self.known.items():
-            if isinstance(known, Dead) and known.ended <= self.now - DAY:
+            if isinstance(known, Dead) and known.since <= self.now - DAY:
                 self.known[name] = None
 
     @rule()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.auth import Identity
-from gateway.interfaces import Key, NoSession, Store
+from gateway.interfaces import Head, Key, NoSession, Store
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
@@ -20,7 +20,7 @@ from protocol.history import DAY
 from protocol.lifetime import Configure, Renew, Terms, Tiers
 from protocol.records import Event, Message, Response, Started
 from protocol.session import Note
-from tests.harness import Client, Script, gateway, settle
+from tests.harness import WAIT, Client, Script, gateway, settle
 
 QUIET = Settings(save_interval=1000.0, due_interval=1000.0, trim_interval=1000.0, drain_timeout=0.01)
 ANN = Identity("ann")
@@ -161,7 +161,7 @@ async def test_for_a_day_an_expired_session_says_when_it_expired_and_then_nobody
         await scene.make()
         ends = clock.now + 1800
         await scene.later(DAY / 60)
-        await supervisor.runtime.store.trim(ends + DAY - 1)
+        await supervisor.runtime.store.trim(clock.now + DAY - 1)
         asking = Client(supervisor)
         for type_, fields in (
             ("attach", {"sessions": [{"session_id": "s"}]}),
@@ -173,7 +173,7 @@ async def test_for_a_day_an_expired_session_says_when_it_expired_and_then_nobody
             await settle()
             [refusal] = [one for one in asking.frames if isinstance(one, frames.Error)]
             assert (refusal.code, refusal.expires_at) == ("session_expired", ends)
-        await supervisor.runtime.store.trim(ends + DAY)
+        await supervisor.runtime.store.trim(clock.now + DAY)
         refusal = await attempt(Client(supervisor), "renew", session_id="s")
         assert refusal.code == "session_not_found"
 
@@ -356,6 +356,69 @@ async def test_what_expired_while_no_gateway_ran_is_ended_by_the_next_one(tmp_pa
         with pytest.raises(NoSession) as none:
             await store.load(KEY)
         assert (none.value.tombstone, none.value.ended_at) == ("expired", ends)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_what_expired_long_before_a_gateway_came_is_known_as_expired_for_a_day(
+    kind: str, tmp_path: Path
+) -> None:
+    clock, script, kept = Clock(), Script(), MemoryStore()
+
+    def store() -> Store:
+        return kept if kind == "memory" else SqliteStore(tmp_path / "test.db")
+
+    async with started(store(), script, now=clock) as supervisor:
+        await Scene(supervisor, script, clock).make()
+        ends = clock.now + 1800
+    clock.minutes(3 * 24 * 60)
+    async with started(store(), script, now=clock) as supervisor:
+        await supervisor.look_after_due()
+        await supervisor.runtime.store.trim(clock.now)
+        clock.minutes(24 * 60 - 1)
+        await supervisor.runtime.store.trim(clock.now)
+        client = Client(supervisor)
+        refusal = await attempt(client, "message", session_id="s", content="hi")
+        assert (refusal.code, refusal.expires_at) == ("session_expired", ends)
+        clock.minutes(1)
+        await supervisor.runtime.store.trim(clock.now)
+        assert (await attempt(client, "renew", session_id="s")).code == "session_not_found"
+
+
+class Gated(MemoryStore):
+    """A store whose appends wait for the gate, if it is there."""
+
+    gate: asyncio.Event | None = None
+
+    async def append(self, *about: Any, **options: Any) -> Head:
+        if self.gate is not None:
+            await self.gate.wait()
+        return await super().append(*about, **options)
+
+
+async def test_a_note_that_comes_too_late_stores_nothing_though_turns_wait() -> None:
+    clock, script, store = Clock(), Script(), Gated()
+    async with started(store, script, now=clock) as supervisor:
+        scene = Scene(supervisor, script, clock)
+        await scene.make()
+        client = Client(supervisor)
+        client.put("message", session_id="s", turn_id="t1", content="hi")
+        client.put("message", session_id="s", turn_id="t2", content="wait")
+        said = await script.given("t1")
+        await settle()
+        clock.minutes(31)
+        store.gate = asyncio.Event()
+        said.end()
+        await asyncio.wait_for(said.closed.wait(), WAIT)
+        await settle()  # the end of the turn is being appended
+        note = Note(Event("k", 1, clock.now), {"n": 1, "user:n": 2, "app:n": 3})
+        answers: list[Any] = []
+        supervisor.sessions[KEY].ask(note, answers.append)
+        store.gate.set()
+        assert (await client.terminal("t2")).status == "cancelled"
+        await settle()
+        [refusal] = answers
+        assert refusal.code == "session_expired"
+        assert (await store.scope("bot/ann"), await store.scope("bot")) == ({}, {})
 
 
 async def test_a_turn_that_a_dead_process_left_in_a_session_whose_time_is_over_has_its_end_first() -> None:

@@ -964,6 +964,52 @@ async def test_over_a_tombstone_a_session_is_made_only_on_purpose_and_with_a_new
     await running.store.delete(KEY, NOW + 1)
 
 
+async def test_a_tombstone_stays_for_a_day_however_long_ago_the_session_had_ended(session: Session) -> None:
+    store = session.store
+    await store.delete(KEY, NOW + 9 * DAY, "expired", ended_at=NOW)
+    await store.trim(NOW + 10 * DAY - 1)
+    with pytest.raises(NoSession) as none:
+        await store.load(KEY)
+    assert (none.value.tombstone, none.value.ended_at) == ("expired", NOW)
+    await store.trim(NOW + 10 * DAY)
+    with pytest.raises(NoSession) as none:
+        await store.load(KEY)
+    assert none.value.tombstone is None
+
+
+async def test_what_a_users_sessions_share_is_kept_for_a_while_after_the_last_of_them(
+    open_store: Open,
+) -> None:
+    store = await open_store(keep_shared_days=2)
+    of_ada, of_all = "eliza/ada", "eliza"
+    one = await Session(store, KEY).create(scopes={of_ada: {"n": 1}, of_all: {"n": 2}})
+    two = await Session(store, KEY._replace(session_id="s2")).create()
+    await Session(store, KEY._replace(agent="echo")).create()
+
+    async def kept(at: float) -> tuple[dict[str, Any], dict[str, Any]]:
+        await store.trim(at)
+        return await store.scope(of_ada), await store.scope(of_all)
+
+    both: tuple[dict[str, Any], dict[str, Any]] = {"n": 1}, {"n": 2}
+    await store.delete(one.key, NOW)
+    assert await kept(NOW + 99 * DAY) == both, "the other one shares it"
+    await store.delete(two.key, NOW + 99 * DAY)
+    assert await kept(NOW + 101 * DAY - 1) == both
+    await one.create(over_tombstone=True)
+    assert await kept(NOW + 999 * DAY) == both, "it is wanted again"
+    moved = await store.move(KEY, one.head, MOVED, NOW + 999 * DAY)
+    assert await kept(NOW + 1001 * DAY - 1) == both
+    assert await kept(NOW + 1001 * DAY) == ({}, {"n": 2})
+    assert moved.seq == 0
+
+
+async def test_without_a_limit_what_sessions_shared_is_kept(store: Store) -> None:
+    await Session(store, KEY).create(scopes={"eliza/ada": {"n": 1}})
+    await store.delete(KEY, NOW)
+    await store.trim(NOW + 9_999 * DAY)
+    assert await store.scope("eliza/ada") == {"n": 1}
+
+
 async def test_a_tombstone_goes_after_a_day(session: Session) -> None:
     await session.store.delete(KEY, NOW)
     await session.store.trim(NOW + DAY - 1)

@@ -8,12 +8,14 @@ import re
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import json
 from msgspec.structs import replace
 
 from gateway.interfaces import (
@@ -565,6 +567,33 @@ async def test_a_file_of_the_first_format_is_taken_over_its_sessions_living_for_
     assert asked(copy, "SELECT count(*) FROM record") == 1
 
 
+async def test_of_an_older_file_tombstones_and_what_nobody_shares_any_more_are_kept_as_if_new(
+    path: Path,
+) -> None:
+    now = time.time()
+    database = opened(path, MIGRATIONS[:3])
+    for agent, user in ("eliza", "ada"), ("eliza", "bob"):
+        state = json.encode({"name": user})
+        database.connection.execute("INSERT INTO scope VALUES (?, ?)", (f"{agent}/{user}", state))
+    database.connection.execute("INSERT INTO scope VALUES ('eliza', ?)", (json.encode({"n": 1}),))
+    database.connection.execute("INSERT INTO tombstone VALUES (?, ?, ?, 'expired', ?)", (*KEY, now))
+    session = "INSERT INTO session VALUES (1, 'eliza', 'ada', 's2', 'i', 1, 0, 't', 0, ?, ?, NULL, ?, ?"
+    database.connection.execute(
+        f"{session}, NULL, NULL, NULL, NULL)", (NOW, NOW, json.encode({}), json.encode({}))
+    )
+    database.close()
+    async with (store := SqliteStore(path, boot_id="b", keep_shared_days=2)).open("n", now):
+        await store.trim(now + DAY - 1)
+        with pytest.raises(NoSession) as none:
+            await store.load(KEY)
+        assert (none.value.tombstone, none.value.ended_at) == ("expired", now)
+        assert await store.scope("eliza/bob") == {"name": "bob"}
+        await store.trim(now + 9 * DAY)
+        assert await store.scope("eliza/bob") == {}
+        assert await store.scope("eliza/ada") == {"name": "ada"}
+        assert await store.scope("eliza") == {"n": 1}
+
+
 def test_a_new_file_leaves_no_copy(path: Path) -> None:
     opened(path).close()
     opened(path).close()
@@ -581,7 +610,8 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
 
 async def test_a_newer_format_is_refused(path: Path) -> None:
     opened(path, NEXT).close()
-    with pytest.raises(StoreUnusable, match=r"newer gateway \(format 4; this one knows 3\)"):
+    knows = rf"newer gateway \(format {len(NEXT)}; this one knows {len(MIGRATIONS)}\)"
+    with pytest.raises(StoreUnusable, match=knows):
         await SqliteStore(path).open("n", NOW).__aenter__()
     opened(path, NEXT).close()
 

@@ -307,7 +307,7 @@ async def attempt(store: Store, verb: str, arguments: list[Any], options: dict[s
 @given(st.lists(steps, min_size=5, max_size=30), st.sampled_from([(None, None), (1.0, None), (None, 4)]))
 def test_every_store_answers_as_memory_does(steps: list[Step], keep: tuple[float | None, int | None]) -> None:
     async def run(directory: str) -> None:
-        kept = {"keep_days": keep[0], "keep_records": keep[1]}
+        kept = {"keep_days": keep[0], "keep_records": keep[1], "keep_shared_days": 1.5}
         memory, sqlite = MemoryStore(**kept), SqliteStore(Path(directory) / "test.db", **kept)  # type: ignore[arg-type]
         async with memory.open(NODE, 0), sqlite.open(NODE, 0):
             pair = Pair(memory, sqlite)
