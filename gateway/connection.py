@@ -125,6 +125,13 @@ class Connection:
         while self.full and not self.left:
             await self._writer.room()
 
+    def welcome(self, hello: frames.Hello) -> None:
+        """Greet a client whose `hello` came before there was this line: what it proves is proven."""
+        self._heard = True
+        if hello.batch is not None:
+            self._transport.batch = hello.batch
+        self.greet(hello.ref)
+
     def greet(self, ref: str | None = None) -> None:
         """Say `connected`."""
         settings, store = self._supervisor.runtime.settings, self._supervisor.runtime.store

@@ -157,6 +157,8 @@ async def _open(
         await send(accept)
     greeting = None if api.authenticator is None else partial(_renewed, api, headers)
     try:
+        if api.runtime.draining:  # since it was asked who this is: nobody would say goaway any more
+            raise Refused("draining", "The gateway stops.")
         connection = kind(api.supervisor, line, identity, agent=agent, greeting=greeting)
     except Refused as refusal:  # one connection too many, or none for operators
         api.runtime.metrics.refused(refusal.code)
@@ -165,7 +167,7 @@ async def _open(
     if first is None:
         connection.greet()
     else:
-        connection.take(first)
+        connection.welcome(first)
     return connection
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -215,6 +216,41 @@ async def test_a_token_in_hello_is_enough_too(served: Any) -> None:
         assert (await line.frame())["code"] == "forbidden"
         await line.send("ping", ref="p")
         assert (await line.frame())["type"] == "pong"
+
+
+async def test_connected_precedes_every_other_frame_though_the_token_ends_soon(served: Any) -> None:
+    asked, known = 0, asyncio.Event()
+
+    async def slow(token: str | None, headers: Mapping[str, str]) -> Caller:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await known.wait()
+        return Caller((await authenticator(token, headers)).user, expires_at=time.time() + 30)
+
+    async with served(authenticator=slow) as rig, wire(rig) as line:
+        await line.send("hello", token="ann", batch=True, ref="h")
+        await rig.until(lambda: rig.app.supervisor.lines)
+        [connection] = rig.app.supervisor.lines.values()
+        connection.tick(asyncio.get_running_loop().time())
+        connection.goaway("The gateway stops.", 1_000)
+        known.set()
+        told = [json.loads(frame) for frame in (await line.socket.recv()).split("\n")]
+        assert [frame["type"] for frame in told] == ["connected", "token", "goaway"]
+        assert told[0]["ref"] == "h"
+
+
+async def test_a_line_that_comes_while_the_gateway_drains_is_refused(served: Any) -> None:
+    async def slow(token: str | None, headers: Mapping[str, str]) -> Caller:
+        rig.app.supervisor.runtime.draining = True
+        return await authenticator(token, headers)
+
+    async with served(authenticator=slow) as rig:
+        async with wire(rig) as line:
+            await line.send("hello", token="ann")
+            assert (await line.frame())["code"] == "draining"
+            assert await line.closed() == 1001
+        rig.app.supervisor.runtime.draining = False
 
 
 async def test_who_owes_hello_and_says_something_else_is_closed(served: Any) -> None:
