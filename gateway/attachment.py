@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from protocol import codec, frames
 from protocol.cursor import Replay, Snapshot, resume
 from protocol.errors import Refused
-from protocol.view import history_message
+from protocol.view import expiring, history_message
 
 from .actor import Refresh
 from .interfaces import NoSession, Store
@@ -107,13 +107,13 @@ class Attachment(Reader):
         if isinstance(place, Replay):
             attachment = cls(connection, session, place.seq, place.offset)
             attachment.page = deque(page) if page else None
-            session.log.readers.append(attachment)
+            attachment._register(runtime)
             attachment.opening = codec.encode(attachment._attached("replay", None))
             return attachment
         running = session.state.running
         seq = session.state.seq if running is None else running.started_seq
         attachment = cls(connection, session, seq)
-        session.log.readers.append(attachment)
+        attachment._register(runtime)
         # Said as of its cursor, and before the history is read: what came or ended since is told after it.
         attached = attachment._attached("snapshot", place.reason)
         if running is not None:
@@ -133,6 +133,14 @@ class Attachment(Reader):
             has_more = said.has_more
         attachment.opening = codec.encode(replace(attached, messages=messages, has_more=has_more))
         return attachment
+
+    def _register(self, runtime: Runtime) -> None:
+        """From here on it is told what happens; that the session is expiring, also if others were told
+        before."""
+        self.log.readers.append(self)
+        info = self.session.info
+        notice = expiring(self.log.session_id, None if info is None else info.life, runtime.now())
+        self.expiring = None if notice is None else codec.encode(notice)
 
     async def turn_page(self, store: Store, max_bytes: int) -> None:
         """Get the next records that are in the store only. Raises `NoSession` if they are deleted."""

@@ -31,6 +31,7 @@ class Reader:
         "_thought_at",
         "_told_agent",
         "_told_user",
+        "expiring",
         "log",
         "offset",
         "opening",
@@ -55,6 +56,8 @@ class Reader:
         many to count each."""
         self._deltas = 0
         self.opening: bytes | None = None
+        self.expiring: bytes | None = None
+        """Goes with the opening: the session was said to expire soon before this reader came."""
         self.page: deque[Entry] | None = None
         self.ready = False
         """Its owner knows that there is news."""
@@ -104,6 +107,11 @@ class Reader:
             out.append(self.opening)
             spent = len(self.opening)
             self.opening = None
+            if self.expiring is not None:
+                self.others += 1
+                out.append(self.expiring)
+                spent += len(self.expiring)
+                self.expiring = None
         text = self._text
         if (
             self._told_agent

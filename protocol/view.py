@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from . import frames, records
-from .lifetime import Life, remaining
+from .lifetime import Life, is_over, remaining
 
-__all__ = ["frame_of", "history_message", "notice_of_end", "notices", "tool_uses"]
+__all__ = ["expiring", "frame_of", "history_message", "notice_of_end", "notices", "tool_uses"]
 
 
 def frame_of(record: records.Record, session_id: str, cursor: str) -> frames.ServerFrame | None:
@@ -139,9 +139,20 @@ def notices(session_id: str, before: Life | None, after: Life | None, now: float
         for count in range(before.renewal_count + 1, after.renewal_count + 1)
     ]
     if after.warned and not (before.warned and before.renewal_count == after.renewal_count):
-        minutes = round(remaining(after, now) / 60, 3)
-        told.append(frames.Session(session_id, "expiring", after.renewal_count, after.expires_at, minutes))
+        told.append(_expiring(session_id, after, now))
     return told
+
+
+def expiring(session_id: str, life: Life | None, now: float) -> frames.Session | None:
+    """What somebody who attaches now is told, if it was announced before that the session is expiring."""
+    if life is None or not life.warned or is_over(life, now):
+        return None
+    return _expiring(session_id, life, now)
+
+
+def _expiring(session_id: str, life: Life, now: float) -> frames.Session:
+    minutes = round(remaining(life, now) / 60, 3)
+    return frames.Session(session_id, "expiring", life.renewal_count, life.expires_at, minutes)
 
 
 def notice_of_end(session_id: str, status: Literal["closed", "expired"], life: Life | None) -> frames.Session:

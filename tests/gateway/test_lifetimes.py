@@ -222,6 +222,15 @@ class Lifetimes(RuleBasedStateMachine):
                 when = None if ends is None else BORN + 60 * ends
                 self.told[line][name].append((status, renewals, when, left))
 
+    def follow(self, line: int, name: str) -> None:
+        """The line follows it from now on, and is told what others were told before and holds still."""
+        known = self.known[name]
+        assert isinstance(known, Alive)
+        if known.warned and known.ends is not None and not known.over(self.now):
+            left = round(known.ends - self.now, 3)
+            self.told[line][name].append(("expiring", known.renewals, BORN + 60 * known.ends, left))
+        self.follows[line].add(name)
+
     def end(self, name: str, status: str) -> None:
         alive = self.known[name]
         assert isinstance(alive, Alive)
@@ -294,7 +303,8 @@ class Lifetimes(RuleBasedStateMachine):
         if not isinstance(known, Alive):
             self.check_refusal(known, answered)
             return
-        self.follows[line].add(name)
+        if not follower:
+            self.follow(line, name)
         if known.over(self.now):
             self.check_refusal(known, answered)
             return
@@ -316,7 +326,8 @@ class Lifetimes(RuleBasedStateMachine):
         answered = self.ask(line, "message", turn_id=turn, content="hi", **where)
         assert isinstance(answered, frames.Ok)
         assert answered.duplicate
-        self.follows[line].add(name)
+        if name not in self.follows[line]:
+            self.follow(line, name)
 
     @rule(line=lines, name=names, create=st.booleans())
     def attach(self, line: int, name: str, create: bool) -> None:
@@ -332,7 +343,7 @@ class Lifetimes(RuleBasedStateMachine):
             return
         [attached] = [one for one in new if isinstance(one, frames.Attached)]
         assert attached.expires_at == (None if known.ends is None else BORN + 60 * known.ends)
-        self.follows[line].add(name)
+        self.follow(line, name)
 
     @rule(line=lines, name=names)
     def detach(self, line: int, name: str) -> None:

@@ -108,6 +108,29 @@ async def test_a_follower_is_warned_told_of_the_renewal_warned_again_and_told_of
         assert not supervisor.sessions, "and nobody holds it any more"
 
 
+async def test_who_attaches_while_the_session_is_expiring_is_told_so_once_after_attached() -> None:
+    clock, script = Clock(), Script()
+    async with started(script=script, now=clock) as supervisor:
+        scene = Scene(supervisor, script, clock)
+        await scene.make()
+        early = await scene.follower()
+        await scene.later(26)
+        clock.minutes(1)
+        late, again = await scene.follower(), early
+        again.put("attach", sessions=[{"session_id": "s", "cursor": early.cursors["s"][0]}], ref="again")
+        await again.answer("again")
+        for client, minutes in ((late, [3.0]), (early, [4.0, 3.0])):
+            notices = client.of("s", frames.Session)
+            assert [one.status for one in notices] == ["expiring"] * len(minutes)
+            assert [one.minutes_remaining for one in notices] == minutes
+        assert [type(frame) for frame in late.of("s")] == [frames.Attached, frames.Session]
+        assert late.of("s", frames.Attached)[0].expires_at == late.of("s", frames.Session)[0].expires_at
+        late.put("renew", session_id="s")
+        await late.until(lambda frame: getattr(frame, "status", None) == "renewed")
+        assert told(await scene.follower()) == []
+        assert told(late) == ["expiring", "renewed"]
+
+
 async def test_a_session_without_a_timeout_is_told_as_such_and_never_ends() -> None:
     clock, script = Clock(), Script()
     async with started(script=script, now=clock) as supervisor:
@@ -336,12 +359,12 @@ async def test_after_a_restart_lives_warnings_and_tombstones_are_as_they_were(tm
         assert (await supervisor.runtime.store.load(KEY)).info == kept
         client = await scene.follower()
         await scene.later(1)
-        assert told(client) == [], "it was warned before"
+        assert told(client) == ["expiring"], "others were warned before"
         with pytest.raises(NoSession) as none:
             await supervisor.runtime.store.load(KEY._replace(session_id="gone"))
         assert (none.value.tombstone, none.value.ended_at) == ("expired", ends)
         await scene.later(3)
-        assert told(client) == ["expired"]
+        assert told(client) == ["expiring", "expired"]
 
 
 async def test_what_expired_while_no_gateway_ran_is_ended_by_the_next_one(tmp_path: Path) -> None:

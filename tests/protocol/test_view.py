@@ -8,7 +8,7 @@ from msgspec.structs import asdict, replace
 
 from protocol import frames, records
 from protocol.lifetime import Life, Terms, begin, renewed
-from protocol.view import frame_of, history_message, notice_of_end, notices, tool_uses
+from protocol.view import expiring, frame_of, history_message, notice_of_end, notices, tool_uses
 
 HIDDEN = (records.Started, records.CancelRequested, records.Event)
 SHOWN = [struct for struct in get_args(records.Record) if struct not in HIDDEN]
@@ -134,6 +134,23 @@ def test_of_a_life_is_told_what_is_new(
 
 def test_a_warning_after_the_end_leaves_no_minutes() -> None:
     assert notices("s", LIFE, WARNED, 9999.0) == [notice("expiring", 0, 1800.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("life", "told"),
+    [
+        (None, None),
+        (LIFE, None),
+        (WARNED, notice("expiring", 0, 1800.0, 3.333)),
+        (RENEWED, None),
+        (replace(WARNED, expires_at=1600.0), None),
+    ],
+    ids=["for ever", "not near its end", "told before", "renewed since", "over"],
+)
+def test_whoever_comes_late_is_told_that_the_session_is_expiring_while_that_holds(
+    life: Life | None, told: frames.Session | None
+) -> None:
+    assert expiring("s", life, 1600.0) == told
 
 
 def test_the_end_is_told_with_the_moment_only_if_it_was_a_moment_of_time() -> None:
