@@ -169,6 +169,10 @@ class Log:
             return
         self.wake()
 
+    def is_typing(self, owner: object, now: float) -> bool:
+        """Is the user at `owner` typing at `now` (loop time)?"""
+        return self.typing is not None and self.typing.get(owner, now) > now
+
     def stop_typing(self, now: float) -> None:
         """Users who have said nothing more for too long are not typing any more."""
         for owner, until in (self.typing or {}).items():

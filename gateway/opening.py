@@ -18,6 +18,7 @@ from .runtime import Runtime
 
 __all__ = [
     "CREATE",
+    "GONE",
     "Create",
     "Open",
     "expired",
@@ -31,6 +32,8 @@ Create = Literal["never", "new", "again"]
 """May a session be made that is not there: never; if it never was; also over a tombstone."""
 CREATE: dict[bool | None, Create] = {None: "new", True: "again", False: "never"}
 """What the `create` of a message means."""
+GONE = ("session_not_found", "session_closed", "session_expired")
+"""The codes of refusals that say: the session is not there."""
 
 
 class Open(Struct, frozen=True):

@@ -58,7 +58,7 @@ from .interfaces import (
     Unavailable,
 )
 from .log import Log
-from .opening import Open, expired, load_or_create, no_session, session_exists
+from .opening import GONE, Open, expired, load_or_create, no_session, session_exists
 from .runtime import Runtime, until_answered
 from .text import Text
 from .turn import Answer
@@ -183,7 +183,7 @@ class Session(Actor):
             await self._open(ask, item)
             return Accepted()
         if self.head is None:
-            self._wake(await load_or_create(self._runtime, self.key, Open()))
+            self._wake(await self._load(Open()))
         match ask:
             case Refresh():
                 await self._refresh()
@@ -420,12 +420,22 @@ class Session(Actor):
         """Take up the log, or make it; anew, if its time is over."""
         asleep = self.head is None
         if asleep:
-            self._wake(await load_or_create(self._runtime, self.key, ask))
+            self._wake(await self._load(ask))
         was_over = self.overdue
         if was_over and await self._expire(item):
-            self._wake(await load_or_create(self._runtime, self.key, ask))
+            self._wake(await self._load(ask))
         elif ask.must_be_new and (was_over or not asleep or self._is_over):
             raise session_exists()
+
+    async def _load(self, ask: Open) -> Loaded:
+        """`load_or_create`. If the session is gone, whoever still follows it is told so: it may have been
+        deleted while this actor had crashed."""
+        try:
+            return await load_or_create(self._runtime, self.key, ask)
+        except Refused as refusal:
+            if self.log.readers and self.log.ended is None and refusal.code in GONE:
+                self._gone("expired" if refusal.code == "session_expired" else "closed")
+            raise
 
     def _wake(self, loaded: Loaded) -> None:
         log = self.log
