@@ -59,8 +59,8 @@ class Run(Reply):
             if events and not self._closed:
                 await self._write(events[-1])
 
-    def unfinished(self) -> bytes:
-        return b"".join(self.failed(Refused("draining", "The gateway stops; the next one answers this.")))
+    def unfinished(self, refusal: Refused) -> bytes:
+        return b"".join(self.failed(refusal))
 
     async def _told(self, frame: bytes) -> list[bytes]:
         if codec.head(frame)[0] == "pong":

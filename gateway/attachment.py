@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from protocol import codec, frames
 from protocol.cursor import Replay, Snapshot, resume
 from protocol.errors import Refused
+from protocol.records import Entry
 from protocol.view import expiring, history_message
 
 from .actor import Refresh
-from .interfaces import NoSession, Store
+from .interfaces import Store
 from .reader import Reader
 from .runtime import Runtime
 from .session import Session
@@ -59,7 +60,7 @@ class Round:
 class Attachment(Reader):
     """A reader whose owner is a connection."""
 
-    __slots__ = ("after", "deficit", "gone", "round", "session")
+    __slots__ = ("after", "ahead", "deficit", "gone", "round", "session")
 
     def __init__(self, connection: Owner, session: Session, seq: int, offset: int = 0) -> None:
         super().__init__(session.log, connection, seq, offset)
@@ -71,6 +72,8 @@ class Attachment(Reader):
         share."""
         self.after = 0
         """How many control frames go before its `opening`: those that were put before it."""
+        self.ahead = 0
+        """About how many bytes that were read from the store for it are not sent yet, opening and page."""
         self.gone = False
         """Not followed any more."""
         self.round: Round | None = None
@@ -101,14 +104,14 @@ class Attachment(Reader):
         if isinstance(place, Replay) and place.seq < session.log.base:
             page = await runtime.store.read(session.key, place.seq, _PAGE, runtime.settings.page_bytes)
             again = _place(session, cursor)
-            place = again if page is not None else Snapshot("trimmed")
+            place = again if page else Snapshot("trimmed")
         if session.log.ended is not None or not session.awake:
             raise Refused("session_closed", "The session was deleted.")
         if isinstance(place, Replay):
             attachment = cls(connection, session, place.seq, place.offset)
-            attachment.page = deque(page) if page else None
             attachment._register(runtime)
-            attachment.opening = codec.encode(attachment._attached("replay", None))
+            attachment._take_page(page)
+            attachment._open(attachment._attached("replay", None))
             return attachment
         running = session.state.running
         seq = session.state.seq if running is None else running.started_seq
@@ -131,7 +134,7 @@ class Attachment(Reader):
                 raise
             messages = [history_message(one.record, one.tools) for one in said.messages]
             has_more = said.has_more
-        attachment.opening = codec.encode(replace(attached, messages=messages, has_more=has_more))
+        attachment._open(replace(attached, messages=messages, has_more=has_more))
         return attachment
 
     def _register(self, runtime: Runtime) -> None:
@@ -142,12 +145,20 @@ class Attachment(Reader):
         notice = expiring(self.log.session_id, None if info is None else info.life, runtime.now())
         self.expiring = None if notice is None else codec.encode(notice)
 
-    async def turn_page(self, store: Store, max_bytes: int) -> None:
-        """Get the next records that are in the store only. Raises `NoSession` if they are deleted."""
-        page = await store.read(self.session.key, self.seq, _PAGE, max_bytes)
-        if page is None:
-            raise NoSession("closed")
-        self.page = deque(entry for entry in page if entry.seq > self.seq)
+    def _open(self, attached: frames.Attached) -> None:
+        self.opening = codec.encode(attached)
+        self.ahead += len(self.opening)
+
+    def _take_page(self, page: list[Entry] | None) -> bool:
+        left = [entry for entry in page or () if self.seq < entry.seq <= self.log.seq]
+        self.page = deque(left) if left else None
+        self.ahead += sum(len(codec.encode(entry.record)) for entry in left)
+        return bool(left)
+
+    async def turn_page(self, store: Store, max_bytes: int) -> bool:
+        """Get the next records that are in the store only. Answers false if the store does not keep them any
+        more. Raises `NoSession` if the session is deleted."""
+        return self._take_page(await store.read(self.session.key, self.seq, _PAGE, max_bytes))
 
     def leave(self) -> None:
         """Follow no more."""

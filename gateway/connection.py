@@ -7,10 +7,11 @@ the store first is an errand.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import structlog
 from msgspec.structs import replace
@@ -20,17 +21,18 @@ from protocol.errors import Refused
 from protocol.lifetime import Renew
 from protocol.session import Accepted, Cancel, Send
 
+from .actor import Refresh
 from .attachment import Attachment, Round
 from .auth import Identity
 from .errands import Answer, Errands, as_refusal
 from .interfaces import Key, NoSession, Transport, Unavailable
 from .limits import Meter
-from .opening import CREATE, Create, no_session
+from .opening import CREATE, GONE, Create, no_session
 from .session import Session
 from .supervisor import Supervisor
 from .writer import Writer
 
-__all__ = ["Connection", "Greeting"]
+__all__ = ["Asked", "Connection", "Greeting"]
 
 logger = structlog.get_logger("gateway.connection")
 
@@ -44,6 +46,17 @@ _NOTICE = 60.0
 """Seconds before the end of its token at which a client is told."""
 _FETCH_AGAIN = 0.5
 """Seconds until a page that the store could not give is asked for again."""
+
+
+class Asked(Protocol):
+    """What a client sent, as far as its answer needs to know."""
+
+    @property
+    def ref(self) -> str | None: ...
+
+
+def _named(session_id: str | None) -> tuple[str, ...]:
+    return () if session_id is None else (session_id,)
 
 
 class Connection:
@@ -60,6 +73,7 @@ class Connection:
         "_limits",
         "_meter",
         "_over",
+        "_pages",
         "_supervisor",
         "_transport",
         "_typing",
@@ -90,8 +104,13 @@ class Connection:
         self._writer = Writer(runtime, transport, self, pace)
         self._limits = supervisor.limits
         self._attachments: dict[str, Attachment] = {}
-        self._errands = Errands(runtime.tasks, self._writer.make_room)
+        done, broke = self._writer.make_room, self.broke
+        self._errands = Errands(runtime.tasks, done, broke)
+        self._pages = Errands(runtime.tasks, done, broke)
+        """Pages that laggards miss: they must not wait behind an `attach` of other sessions, nor it behind
+        them."""
         self._typing: set[Session] | None = None
+        """Where its user may be typing without following the session."""
         self._heard = False
         self._announced: float | None = None
         self._over = False
@@ -172,11 +191,24 @@ class Connection:
         self._supervisor.runtime.tasks.start_soon(self.close, code, reason)
 
     def tick(self, now: float) -> None:
-        """The wheel turned."""
+        """The wheel turned; `now` is the loop's time."""
+        try:
+            self._tick(now)
+        except Exception:
+            self.broke()
+
+    def _tick(self, now: float) -> None:
         if self._writer.tick(now, self._heartbeat):
             logger.warning("client takes nothing", connection_id=self.connection_id)
             self._supervisor.runtime.tasks.start_soon(self.close, 1013, "The line was stuck.")
         self._mind_token()
+        if self._typing is not None:
+            live = self._supervisor.sessions
+            self._typing = {
+                session
+                for session in self._typing
+                if live.get(session.key) is session and session.log.is_typing(self, now)
+            } or None
 
     def _mind_token(self) -> None:
         """Say once that the token ends soon; close the line when it has."""
@@ -205,7 +237,10 @@ class Connection:
         """Send what is to be sent, then close the line."""
         await self._writer.flushed(1.0)
         self.leave()
-        await self._transport.close(code, reason)
+        try:
+            await self._transport.close(code, reason)
+        except Exception:
+            logger.exception("closing failed", connection_id=self.connection_id)
 
     def leave(self) -> None:
         """The line is gone: follow nothing any more. No turn is touched."""
@@ -213,6 +248,7 @@ class Connection:
             return
         self.left = True
         self._errands.stop()
+        self._pages.stop()
         self._supervisor.lines.pop(self.connection_id, None)
         self._supervisor.usage.closed(self.identity)
         self._writer.stop()
@@ -228,23 +264,82 @@ class Connection:
         self._writer.news(attachment)
 
     def fetch(self, attachment: Attachment) -> None:
-        """Get the next page of what this one missed."""
+        """Get the next page of what this one missed, as soon as the line has taken what was read before."""
         if not attachment.gone:
-            self._errands.add(partial(self._fetch, attachment), self._failed)
+            self._pages.add(partial(self._fetch, attachment), self._stranded)
 
     async def _fetch(self, attachment: Attachment) -> None:
+        await self._taken()
         if attachment.gone:
             return
         runtime = self._supervisor.runtime
         try:
-            await attachment.turn_page(runtime.store, runtime.settings.page_bytes)
+            kept = await attachment.turn_page(runtime.store, runtime.settings.page_bytes)
         except NoSession:
-            pass  # deleted: its log says so
+            await self._find_ended(attachment)
         except Unavailable:
-            # Not here: other errands are refused in an outage, and must not wait for its end.
-            asyncio.get_running_loop().call_later(_FETCH_AGAIN, self.fetch, attachment)
+            self._fetch_later(attachment)  # not here: the other pages must not wait for the end of an outage
+        else:
+            if attachment.gone:
+                return
+            if kept or not attachment.lags:
+                self._writer.news_of_store(attachment)
+            else:
+                # An errand: it must not meet an attach or a detach of this session.
+                whose = (attachment.session.key.session_id,)
+                self._errands.add(partial(self._start_over, attachment), self._stranded, whose)
+
+    def _fetch_later(self, attachment: Attachment) -> None:
+        asyncio.get_running_loop().call_later(_FETCH_AGAIN, self.fetch, attachment)
+
+    def _stranded(self, error: Accepted | BaseException) -> None:
+        """What a session is to be sent next could not be got, and not for want of a store."""
+        if isinstance(error, Exception) and not self.left:
+            self.broke(error)
+
+    async def _find_ended(self, attachment: Attachment) -> None:
+        """The store has no such session any more: have its actor find out, which ends its log."""
+        with suppress(Refused):
+            await attachment.session.asked(Refresh())
+        if attachment.log.ended is None:
+            self._fetch_later(attachment)
+        elif not attachment.gone:
+            self.news(attachment)
+
+    async def _start_over(self, attachment: Attachment) -> None:
+        """What it is to be sent next is not kept any more: it begins anew, with a snapshot."""
+        await self._taken()
+        if attachment.gone:
             return
-        self.news(attachment)
+        key, missed = attachment.session.key, attachment.seq
+        try:
+            opened = await self.follow(key, "never", attachment.cursor, None)
+        except (Refused, Unavailable) as error:
+            refusal = as_refusal(error)
+            if refusal.code == "store_unavailable":
+                self._fetch_later(attachment)
+            elif refusal.code in GONE:
+                await self._find_ended(attachment)
+            else:
+                self._give_up(attachment, refusal)
+            return
+        if opened.lags and opened.seq <= missed:
+            logger.error("records are missing", session_id=key.session_id, agent=key.agent, seq=opened.seq)
+            self._give_up(opened, Refused("internal", "Some of this session is missing from the store."))
+
+    def _give_up(self, attachment: Attachment, refusal: Refused) -> None:
+        """It cannot be followed any more; the client is told why."""
+        self._drop(attachment)
+        self.refuse(refusal, session_id=attachment.session.key.session_id)
+
+    async def _taken(self) -> None:
+        """Wait until the line has taken so much of what was read from the store for it that more may be read.
+        Raises `ConnectionError` if it goes first."""
+        most = self._supervisor.runtime.settings.max_ahead_bytes
+        while self._writer.ahead > most and not self.left:
+            await self._writer.room()
+        if self.left:
+            raise ConnectionError
 
     def ended(self, attachment: Attachment) -> None:
         """Its session is over, and the client was told."""
@@ -254,12 +349,28 @@ class Connection:
         """The peer is gone."""
         self.leave()
 
+    def broke(self, error: BaseException | None = None) -> None:
+        """A bug: this exception, or the one that is being handled, came on behalf of this line. It is closed,
+        and costs nobody else anything."""
+        logger.error("line broke", exc_info=error or True, connection_id=self.connection_id)
+        if self.left:
+            return
+        self._over = True
+        self.leave()  # first: nothing more is written, least of all what cannot be
+        self._supervisor.runtime.tasks.start_soon(self.close, 1011, "A bug in the gateway; it was logged.")
+
     # ── What clients send ────────────────────────────────────────────────────────────────────────────────
 
     def receive(self, data: str | bytes) -> None:
         """One message of the client. A plain call; what it answers, it leaves with the writer."""
         if self._over:
             return
+        try:
+            self._receive(data)
+        except Exception:
+            self.broke()
+
+    def _receive(self, data: str | bytes) -> None:
         self._supervisor.runtime.metrics.frames_received += 1
         too_much = self._meter.take(len(data))
         try:
@@ -284,22 +395,28 @@ class Connection:
             case frames.Ping():
                 self.put(frames.Pong(frame.ref))
             case frames.Hello():
-                self._errands.add(partial(self._hello, frame, first), reply)
+                self._errands.add(partial(self._hello, frame, first), reply, None)
             case frames.Attach():
-                self._errands.add(partial(self._attach, frame), reply)
+                waiting = {target.session_id for target in frame.sessions}
+                self._errands.add(partial(self._attach, frame, waiting), reply, waiting)
             case frames.Detach():
-                self._errands.add(partial(self._detach, frame, reply), reply)
+                named = frozenset(frame.session_ids)
+                if any(map(self._errands.hold, named)):
+                    self._errands.add(partial(self._detach_in_turn, frame, reply), reply, named)
+                else:
+                    self._detach(frame.session_ids)
+                    reply(Accepted())
             case frames.RunCommand():
-                self._errands.add(partial(self._command, frame), reply)
+                self._errands.add(partial(self._command, frame), reply, _named(frame.session_id))
             case frames.Send() | frames.Cancel() | frames.SetTyping() | frames.Renew():
                 self._to_session(frame, reply)
             case _:
                 assert_never(frame)
 
     def _to_session(self, frame: SessionFrame, reply: Answer) -> None:
-        """A frame for one session: at once if it is followed, else after it was found, and after what was
-        sent before."""
-        if not self._errands and frame.session_id is not None:
+        """A frame for one session: at once if that is followed and nothing sent before waits that is about
+        it, else as an errand."""
+        if frame.session_id is not None and not self._errands.hold(frame.session_id):
             try:
                 attachment = self._followed(frame.session_id, frame.agent)
             except Refused as refusal:
@@ -308,7 +425,7 @@ class Connection:
             if attachment is not None:
                 self._ask(attachment.session, frame, reply)
                 return
-        self._errands.add(partial(self._find_and_ask, frame, reply), reply)
+        self._errands.add(partial(self._find_and_ask, frame, reply), reply, _named(frame.session_id))
 
     def _followed(
         self, session_id: str, agent: str | None, identity: Identity | None = None
@@ -349,15 +466,25 @@ class Connection:
             case frames.Cancel():
                 session.ask(Cancel(frame.turn_id), reply)
             case frames.SetTyping():
-                self._set_typing(session, frame.state == "start")
+                self.set_typing(session, frame.state == "start")
             case frames.Renew():
                 session.ask(Renew(), reply)
 
-    def _reply(self, frame: frames.ClientFrame, answered: Accepted | BaseException) -> None:
+    def _reply(self, frame: Asked, answered: Accepted | BaseException) -> None:
         """Tell the client what came of its frame; called by whoever knows, when it is known."""
         if self.left:
             return
-        session_id = getattr(frame, "session_id", None)
+        try:
+            self._tell_answer(frame, answered)
+        except Exception:
+            self.broke()
+
+    def _whose(self, frame: Asked) -> str | None:
+        """The session that the answer to this frame belongs to."""
+        return getattr(frame, "session_id", None)
+
+    def _tell_answer(self, frame: Asked, answered: Accepted | BaseException) -> None:
+        session_id = self._whose(frame)
         match answered:
             case Accepted(turn_id=turn_id, status=status, duplicate=duplicate):
                 self.put(frames.Ok(frame.ref, session_id, turn_id, status, duplicate))
@@ -402,10 +529,13 @@ class Connection:
                 self._drop(attachment)
                 self.refuse(no_session(NoSession()), session_id=key.session_id)
 
-    async def _attach(self, attach: frames.Attach) -> None:
+    async def _attach(self, attach: frames.Attach, waiting: set[str]) -> None:
+        """Follow them one after the other, no faster than the line takes their openings; `waiting` are those
+        whose turn has not come."""
         ok = frames.Ok(attach.ref)
         turn = Round(ok, len(attach.sessions))
         for target in attach.sessions:
+            await self._taken()
             try:
                 key = await self.resolve(target.session_id, target.agent)
                 await self.follow(
@@ -415,6 +545,7 @@ class Connection:
                 self.refuse(as_refusal(error), session_id=target.session_id)
                 if (answer := turn.one_less()) is not None:
                     self.put(answer)
+            waiting.discard(target.session_id)
         if not attach.sessions:
             self.put(ok)
 
@@ -425,8 +556,7 @@ class Connection:
         `Refused`. For errands, and for lines of which no client knows: two at once would not see each
         other."""
         supervisor, limit = self._supervisor, self._supervisor.runtime.settings.max_sessions
-        replaced = self._attachments.get(key.session_id)
-        if replaced is None and len(self._attachments) >= limit:
+        if key.session_id not in self._attachments and len(self._attachments) >= limit:
             raise Refused(
                 "too_many_sessions", f"One line follows {limit:,} sessions at the most.", limit=limit
             )
@@ -438,23 +568,30 @@ class Connection:
             if self.left:  # in here: leaving the block lets go of a session that nobody follows
                 attachment.leave()
                 raise ConnectionError
+        replaced = self._attachments.get(key.session_id)
         if replaced is not None:
             if replaced.log.ended is not None and replaced.opening is None and not replaced.told_end:
                 self.put(codec.decode_server_frame(replaced.log.ending))
             self._drop(replaced)
         self._attachments[key.session_id] = attachment
         attachment.round = turn
-        self.news(attachment)
+        self._writer.news_of_store(attachment)
         return attachment
 
-    async def _detach(self, detach: frames.Detach, reply: Answer) -> None:
-        for session_id in detach.session_ids:
-            if (attachment := self._attachments.get(session_id)) is not None:
-                self._drop(attachment)
+    async def _detach_in_turn(self, detach: frames.Detach, reply: Answer) -> None:
+        self._detach(detach.session_ids)
         reply(Accepted())
 
+    def _detach(self, session_ids: Iterable[str]) -> None:
+        for session_id in session_ids:
+            if (attachment := self._attachments.get(session_id)) is not None:
+                self._drop(attachment)
+
     def _drop(self, attachment: Attachment) -> None:
+        if attachment.gone:
+            return
         attachment.leave()
+        self._writer.forget(attachment)
         session_id = attachment.session.key.session_id
         if self._attachments.get(session_id) is attachment:
             del self._attachments[session_id]
@@ -492,10 +629,13 @@ class Connection:
     async def join(self, key: Key, create: Create) -> None:
         """Follow that session as a message to it does, after what the client asked for before; if it is
         followed, nothing changes. Raises `Refused`, and `ConnectionError` if the line goes first."""
+        session_id = key.session_id
+        if not self._errands.hold(session_id) and self._followed(session_id, key.agent) is not None:
+            return
         joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def errand() -> None:
-            if self._followed(key.session_id, key.agent) is None:
+            if self._followed(session_id, key.agent) is None:
                 await self.follow(key, create, None, 0)
             settle(Accepted())
 
@@ -507,7 +647,7 @@ class Connection:
             else:
                 joined.set_result(None)
 
-        self._errands.add(errand, settle)
+        self._errands.add(errand, settle, (session_id,))
         await joined
 
     async def resolve(self, session_id: str, agent: str | None, identity: Identity | None = None) -> Key:
@@ -521,7 +661,8 @@ class Connection:
     async def _active(self, agent: str | None) -> Key:
         return await self._supervisor.active(self.identity, agent or self.agent)
 
-    def _set_typing(self, session: Session, typing: bool) -> None:
+    def set_typing(self, session: Session, typing: bool) -> None:
+        """Its user types in that session, followed or not, or has stopped."""
         settings = self._supervisor.runtime.settings
         session.log.set_typing(self, monotonic() + settings.typing_timeout if typing else None)
         if typing and session.key.session_id not in self._attachments:

@@ -17,7 +17,7 @@ from protocol.session import Cancel as CancelTurn
 
 from . import __version__
 from .auth import Identity, require_service
-from .connection import Connection, Greeting
+from .connection import Asked, Connection, Greeting
 from .figures import Gauge
 from .interfaces import Key, Transport
 from .search import search
@@ -102,8 +102,8 @@ class Console(Connection):
         runtime = self._supervisor.runtime
         self._tell(console.About(__version__, runtime.node, [*runtime.agents], self._contents))
 
-    def tick(self, now: float) -> None:
-        super().tick(now)
+    def _tick(self, now: float) -> None:
+        super()._tick(now)
         if not (self.left or self.congested):
             self._tell(self._gauge.look(self._supervisor.runtime.now()))
 
@@ -116,9 +116,7 @@ class Console(Connection):
 
     # ── What the page asks ───────────────────────────────────────────────────────────────────────────────
 
-    def receive(self, data: str | bytes) -> None:
-        if self._over:
-            return
+    def _receive(self, data: str | bytes) -> None:
         self._supervisor.runtime.metrics.frames_received += 1
         too_much = self._meter.take(len(data))
         try:
@@ -133,7 +131,7 @@ class Console(Connection):
         else:
             self._mind_token()
             if not self._over:
-                self._errands.add(partial(self._do, command), partial(self._answered, command))
+                self._errands.add(partial(self._do, command), partial(self._reply, command))
 
     async def _do(self, command: console.Errand) -> None:
         match command:
@@ -144,7 +142,7 @@ class Console(Connection):
             case console.Watch():
                 await self._watch(_key(command))
             case console.Unwatch():
-                await self._unwatch()
+                self._unwatch()
             case console.Cancel(turn_id=turn_id):
                 async with self._supervisor.opened(_key(command)) as session:
                     await session.asked(CancelTurn(turn_id))
@@ -153,33 +151,23 @@ class Console(Connection):
                 logger.info("closed by an operator", agent=command.agent, session_id=command.session_id)
             case _:
                 assert_never(command)
-        self._answered(command, Accepted())
+        self._reply(command, Accepted())
 
     async def _watch(self, key: Key) -> None:
-        await self._unwatch()
+        self._unwatch()
         async with self._supervisor.opened(key) as session:
             # As if it had been there some records ago: what happened since is told as it happened.
             cursor = format_cursor(session.log.epoch, max(0, session.state.seq - _BEFORE), 0)
             await self.follow(key, "never", cursor, 0)
         self._watched = key.session_id
 
-    async def _unwatch(self) -> None:
+    def _unwatch(self) -> None:
         watched, self._watched = self._watched, None
         if watched is not None:
-            await self._detach(frames.Detach([watched]), lambda _: None)
+            self._detach([watched])
 
-    def _answered(self, command: console.Errand, answered: Accepted | BaseException) -> None:
-        """Tell the page what came of it."""
-        if self.left:
-            return
-        match answered:
-            case Accepted():
-                self.put(frames.Ok(command.ref))
-            case Refused():
-                self.refuse(answered, command.ref)
-            case _:
-                self._failed(answered)
-                self.refuse(Refused("internal", "A bug in the gateway; it was logged."), command.ref)
+    def _whose(self, frame: Asked) -> str | None:  # noqa: ARG002
+        return None  # an answer to the page is not of the session that it watches
 
 
 def _key(which: console.Which) -> Key:

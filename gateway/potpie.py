@@ -160,8 +160,8 @@ class Whole(Heard):
     def begin(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         return self._answer.status_code, [*self._answer.raw_headers, self.run_header()]
 
-    def unfinished(self) -> bytes:
-        return self._all(error_response(Refused("draining", "The gateway stops; resume at the next one.")))
+    def unfinished(self, refusal: Refused) -> bytes:
+        return self._all(error_response(refusal))
 
     def show(self, frame: bytes) -> bytes:
         told = [event.data for event in self.telling.tell(codec.decode_server_frame(frame))]

@@ -216,6 +216,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     quantum_bytes: Annotated[int, _bytes("What one session sends before the next one may.")] = 4 << 10
     tail_bytes: Annotated[int, _bytes("The newest records that a live session keeps at hand.")] = 64 << 10
     page_bytes: Annotated[int, _bytes("What is read from the store at once for who lags.")] = 256 << 10
+    max_ahead_bytes: Annotated[
+        int, _bytes("With more than this read from the store and unsent, a connection waits for its client.")
+    ] = 256 << 10
     save_interval: Annotated[float, _seconds("How often the text of running turns is saved.")] = 0.2
     save_bytes: Annotated[int, _bytes("So much unsaved text of a turn is saved at once.")] = 16 << 10
     max_unsaved_bytes: Annotated[int, _bytes("With so much of it a turn waits for the store.")] = 256 << 10

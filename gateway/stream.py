@@ -67,8 +67,8 @@ class Stream:
         """What is written for a frame; empty if the client is not shown it."""
         raise NotImplementedError
 
-    def unfinished(self) -> bytes:
-        """What is written if the line is closed before all was shown."""
+    def unfinished(self, refusal: Refused) -> bytes:  # noqa: ARG002
+        """What is written if the line is closed before all was shown, and why it was."""
         return b""
 
     def send_nowait(self, frames: list[bytes]) -> bool:  # noqa: ARG002
@@ -85,13 +85,15 @@ class Stream:
         if body := b"".join(shown):
             await self._write(body)
 
-    async def close(self, code: int, reason: str) -> None:  # noqa: ARG002
+    async def close(self, code: int, reason: str) -> None:
         if self._closed:
             return
+        stops = Refused("draining", "The gateway stops; the next one answers this.")
+        last = self.unfinished(Refused("internal", reason) if code == 1011 else stops)
         self.over = True
         try:
             async with asyncio.timeout(1.0):  # a peer that takes nothing cannot be told
-                await self._write(self.unfinished())
+                await self._write(last)
         except (ConnectionError, TimeoutError):
             pass
 

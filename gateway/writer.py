@@ -11,8 +11,6 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-import structlog
-
 from protocol import codec, frames
 
 from .attachment import Attachment
@@ -20,8 +18,6 @@ from .interfaces import Transport
 from .runtime import Runtime
 
 __all__ = ["Writer"]
-
-logger = structlog.get_logger("gateway.connection")
 
 _QUICK = 0.02
 """Seconds within which one write after the other counts as a burst."""
@@ -42,6 +38,10 @@ class Owner(Protocol):
 
     def lost(self) -> None:
         """The peer is gone."""
+        ...
+
+    def broke(self) -> None:
+        """A bug: an exception, which is handled at present, came while the line was written to."""
         ...
 
 
@@ -65,6 +65,7 @@ class Writer:
         "_since",
         "_transport",
         "_woken",
+        "ahead",
         "congested",
         "stopped",
     )
@@ -77,6 +78,8 @@ class Writer:
         """It waits for the socket."""
         self.stopped = False
         """Nothing is written any more."""
+        self.ahead = 0
+        """About how many bytes were read from the store for its sessions and are not written yet."""
         # Lists until they are needed: an empty deque holds 600 bytes, and most connections are idle.
         self._ready: deque[Attachment] | None = None
         self._control: deque[bytes] | None = None
@@ -122,6 +125,17 @@ class Writer:
             attachment.after = self._control_put
         self._ready.append(attachment)
         self._wake()
+
+    def news_of_store(self, attachment: Attachment) -> None:
+        """`news`, of what was read from the store for that session: its opening or a page."""
+        self.ahead += attachment.ahead
+        self.news(attachment)
+
+    def forget(self, attachment: Attachment) -> None:
+        """What was read from the store for that session is sent, or will not be."""
+        self.ahead -= attachment.ahead
+        attachment.ahead = 0
+        self.make_room()
 
     @property
     def full(self) -> bool:
@@ -188,6 +202,12 @@ class Writer:
 
     def _write(self) -> None:
         """Write what there is; as a plain call as long as the line takes it, else in a task."""
+        try:
+            self._write_batch()
+        except Exception:
+            self._owner.broke()
+
+    def _write_batch(self) -> None:
         batch = [] if self.stopped else self._fill()
         if not batch:
             self._woken = False
@@ -215,8 +235,7 @@ class Writer:
         except ConnectionError:
             self._owner.lost()
         except Exception:
-            logger.exception("writing failed")
-            self._owner.lost()
+            self._owner.broke()
         else:
             self.congested = False
             self._go_on()
@@ -259,8 +278,8 @@ class Writer:
                 self._runtime.metrics.others_sent += attachment.others
                 attachment.others = 0
             attachment.deficit -= spent
-            if attachment.round is not None and attachment.opening is None:
-                self._opened(attachment)
+            if attachment.ahead:
+                self._sent(attachment)
             if attachment.told_end:
                 self._owner.ended(attachment)
             elif attachment.deficit <= 0:
@@ -291,7 +310,10 @@ class Writer:
                 self.make_room()
         return size
 
-    def _opened(self, attachment: Attachment) -> None:
+    def _sent(self, attachment: Attachment) -> None:
+        """Its opening was sent, and some of what was read from the store."""
         opened, attachment.round = attachment.round, None
         if opened is not None and (ok := opened.one_less()) is not None:
             self.control(ok)
+        if not attachment.page:
+            self.forget(attachment)

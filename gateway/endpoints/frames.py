@@ -140,9 +140,13 @@ async def _joined(line: Connection, key: Key, frame: frames.Send) -> bool:
 async def _set_typing(api: Api, key: Key, line: Connection | None, typing: bool) -> None:
     """Show that the user types, to all but `line`. Without one the session itself stands for whoever typed:
     a request that starts and one that stops have nothing else in common."""
+    if line is not None:
+        async with api.supervisor.opened(key) as session:
+            line.set_typing(session, typing)
+        return
     until = asyncio.get_running_loop().time() + api.settings.typing_timeout
     async with api.supervisor.opened(key) as session:
-        session.log.set_typing(line or session, until if typing else None)
+        session.log.set_typing(session, until if typing else None)
 
 
 def _error(request: Request, refusal: Refused, frame: SessionFrame | None) -> Response:

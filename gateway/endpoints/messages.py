@@ -61,8 +61,8 @@ class Whole(Reply):
     def begin(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         return self._status, self._headers
 
-    def unfinished(self) -> bytes:
-        return self._all(error_response(Refused("draining", "The gateway stops; the next one answers this.")))
+    def unfinished(self, refusal: Refused) -> bytes:
+        return self._all(error_response(refusal))
 
     def show(self, frame: bytes) -> bytes:
         if codec.head(frame)[0] not in ("response", "error", "session"):

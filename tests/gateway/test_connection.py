@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
+from collections.abc import Callable
+from typing import Any
 
 from gateway import Thought, ToolCall, ToolResult, Usage
+from gateway.auth import Identity
+from gateway.interfaces import Key
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
+from gateway.supervisor import Supervisor
 from protocol import frames
-from tests.harness import Client, Script, gateway, settle
+from tests.harness import WAIT, Client, Said, Script, gateway, settle
 
 
 def kinds(client: Client, session_id: str) -> list[str]:
@@ -280,3 +286,242 @@ async def test_two_agents_may_have_a_session_of_the_same_id_and_then_it_must_be_
         refused = await stranger.until(lambda frame: isinstance(frame, frames.Error))
         assert isinstance(refused, frames.Error)
         assert refused.code == "session_not_found"
+
+
+class Slow(MemoryStore):
+    """A store that finds no session, and reads no history, before it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def find(self, *args: Any) -> Any:
+        await self.may.wait()
+        return await super().find(*args)
+
+    async def history(self, *args: Any, **options: Any) -> Any:
+        await self.may.wait()
+        return await super().history(*args, **options)
+
+
+def answered(client: Client) -> list[str]:
+    """The refs of what was answered so far, in that order."""
+    return [ref for frame in client.frames if (ref := getattr(frame, "ref", None)) is not None]
+
+
+async def test_a_pending_errand_delays_only_the_frames_of_its_own_sessions() -> None:
+    script, store = Script(), Slow()
+    async with gateway({"bot": script}, store) as g:
+        client = Client(g)
+        for session_id in ("s", "idle"):
+            client.put("message", session_id=session_id, turn_id=session_id, content="hi", ref=session_id)
+            await client.answer(session_id)
+        await script.given("s")
+        store.may.clear()
+        client.put("attach", sessions=[{"session_id": "other", "create": True}], ref="attach")
+        client.put("cancel", session_id="other", ref="cancel of another")
+        client.put("detach", session_ids=["idle", "other"], ref="detach of both")
+        client.put("renew", session_id="s", ref="renew")
+        client.put("cancel", session_id="s", ref="cancel")
+        assert (await client.terminal("s")).status == "cancelled"
+        client.put("detach", session_ids=["s"], ref="detach")
+        await client.answer("detach")
+        assert answered(client) == ["s", "idle", "renew", "cancel", "detach"]
+        store.may.set()
+        await client.answer("detach of both")
+        await client.answer("attach")
+        assert [ref for ref in answered(client)[5:] if ref != "attach"] == [
+            "cancel of another", "detach of both",
+        ]  # fmt: skip
+        assert client.broken is None
+
+
+async def test_nothing_passes_a_pending_hello() -> None:
+    may = asyncio.Event()
+
+    async def greet(_: frames.Hello, identity: Identity) -> Identity:
+        await may.wait()
+        return identity._replace(sessions=frozenset({"other"}))
+
+    async with gateway({"bot": Script()}, MemoryStore()) as g:
+        client = Client(g, greeting=greet)
+        client.put("attach", sessions=[{"session_id": "s", "create": True}], ref="attach")
+        await client.answer("attach")
+        client.put("hello", token="other", ref="hello")
+        client.put("renew", session_id="s", ref="renew")
+        client.put("detach", session_ids=["s"], ref="detach")
+        await settle()
+        assert answered(client) == ["attach"]
+        may.set()
+        assert (await client.answer("renew")).code == "session_not_found"
+        await client.answer("detach")
+        assert answered(client) == ["attach", "hello", "renew", "detach"]
+
+
+async def test_a_session_that_is_followed_is_joined_at_once_though_an_errand_waits() -> None:
+    store = Slow()
+    async with gateway({"bot": Script()}, store) as g:
+        client = Client(g)
+        client.put("attach", sessions=[{"session_id": "s", "create": True}], ref="attach")
+        await client.answer("attach")
+        store.may.clear()
+        client.put("attach", sessions=[{"session_id": "other", "create": True}], ref="other")
+        async with asyncio.timeout(WAIT):
+            await client.line.join(Key("bot", "ann", "s"), "never")
+        assert answered(client) == ["attach"]
+        store.may.set()
+        await client.answer("other")
+
+
+# ── What one bug costs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def two_lines(g: Supervisor, script: Script) -> tuple[Client, Client, Said]:
+    """Two clients that follow a session and are shown a running turn."""
+    broken, whole = Client(g), Client(g)
+    for client in (broken, whole):
+        client.put("attach", sessions=[{"session_id": "s", "create": True}], ref="a")
+        await client.answer("a")
+    whole.put("message", session_id="s", turn_id="t", content="hi")
+    for client in (broken, whole):
+        await client.until(lambda frame: isinstance(frame, frames.Typing))
+    return broken, whole, await script.given("t")
+
+
+async def closed(client: Client) -> None:
+    """The line is closed because of a bug, and nothing is left of it."""
+    async with asyncio.timeout(WAIT):
+        while client.close_code is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert client.close_code == 1011
+    assert client.line.left
+
+
+async def test_an_exception_while_the_writer_fills_closes_that_line_with_1011_and_no_other(
+    logged: Callable[[], io.StringIO],
+) -> None:
+    script, logs = Script(), logged()
+    async with gateway({"bot": script}, MemoryStore()) as g:
+        broken, whole, said = await two_lines(g, script)
+        [mine] = [
+            reader for reader in g.sessions[Key("bot", "ann", "s")].log.readers if is_of(broken, reader)
+        ]
+        mine.offset = None  # type: ignore[attr-defined]
+        said.say("text")
+        await closed(broken)
+        said.end()
+        assert (await whole.terminal("t")).content == "text"
+        assert whole.close_code is None
+        assert [*g.lines.values()] == [whole.line]
+        assert not [
+            reader for reader in g.sessions[Key("bot", "ann", "s")].log.readers if is_of(broken, reader)
+        ]
+    [line] = [line for line in logs.getvalue().splitlines() if '"line broke"' in line]
+    assert broken.line.connection_id in line
+    assert "TypeError" in line
+
+
+def is_of(client: Client, reader: Any) -> bool:
+    return reader.owner is client.line
+
+
+async def test_an_exception_while_a_batch_is_sent_closes_that_line_with_1011_and_no_other() -> None:
+    class Deaf(Client):
+        async def send(self, batch: list[bytes]) -> None:
+            if any(b"text_delta" in data for data in batch):
+                raise ValueError
+            await super().send(batch)
+
+    script = Script()
+    async with gateway({"bot": script}, MemoryStore()) as g:
+        broken, whole = Deaf(g), Client(g)
+        for client in (broken, whole):
+            client.put("attach", sessions=[{"session_id": "s", "create": True}], ref="a")
+            await client.answer("a")
+        whole.put("message", session_id="s", turn_id="t", content="hi")
+        said = await script.given("t")
+        said.say("text")
+        await closed(broken)
+        said.end()
+        assert (await whole.terminal("t")).content == "text"
+
+
+async def test_an_exception_while_a_frame_is_taken_or_answered_closes_that_line_with_1011_and_no_other() -> (
+    None
+):
+    async with gateway({"bot": Script()}, MemoryStore()) as g:
+        taken, answered, errand, whole = Client(g), Client(g), Client(g), Client(g)
+        for client in (taken, answered, whole):
+            client.put("attach", sessions=[{"session_id": "s", "create": True}], ref="a")
+            await client.answer("a")
+        taken.line.identity = None  # type: ignore[assignment]
+        taken.put("renew", session_id="s")
+        # What is answered to these cannot be encoded; the session of the second must be found first.
+        answered.line.take(frames.Renew("s", ref=object()))  # type: ignore[arg-type]
+        errand.line.take(frames.Renew("none", ref=object()))  # type: ignore[arg-type]
+        for client in (taken, answered, errand):
+            await closed(client)
+        whole.put("renew", session_id="s", ref="r")
+        await whole.answer("r")
+        assert [*g.lines.values()] == [whole.line]
+
+
+async def test_an_exception_in_one_lines_tick_closes_it_and_the_next_line_has_its_turn() -> None:
+    async with gateway({"bot": Script()}, MemoryStore()) as g:
+        broken = Client(g, identity=Identity("ann", expires_at="never"))  # type: ignore[arg-type]
+        whole = Client(g)
+        now = asyncio.get_running_loop().time()
+        for line in [*g.lines.values()]:
+            line.tick(now + 19)
+        await whole.until(lambda frame: isinstance(frame, frames.Pong))
+        await closed(broken)
+
+
+async def test_an_exception_while_a_page_is_read_closes_that_line_with_1011_and_no_other() -> None:
+    class Odd(MemoryStore):
+        odd = False
+
+        async def read(self, *args: Any) -> Any:
+            if self.odd:
+                raise RuntimeError
+            return await super().read(*args)
+
+    script, store = Script(), Odd()
+    async with gateway({"bot": script}, store, Settings(tail_bytes=500, drain_timeout=0.01)) as g:
+        fast, slow = Client(g), Client(g)
+        slow.put("attach", sessions=[{"session_id": "s", "create": True}], ref="a")
+        await slow.answer("a")
+        slow.stall()
+        slow.put("ping")
+        for number in range(5):
+            fast.put("message", session_id="s", turn_id=f"t{number}", content="x" * 300)
+            (await script.given(f"t{number}")).end()
+            await fast.terminal(f"t{number}")
+        store.odd = True
+        slow.resume()
+        await closed(slow)
+        fast.put("renew", session_id="s", ref="r")
+        await fast.answer("r")
+
+
+# ── What is forgotten ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_where_a_user_typed_is_forgotten_when_that_ends() -> None:
+    async with gateway({"bot": Script()}, MemoryStore()) as g:
+        watching, client = Client(g), Client(g)
+        for number in range(20):
+            await g.make(Identity("ann"), "bot", f"s{number}")
+        watching.put("attach", sessions=[{"session_id": "s0"}], ref="a")
+        await watching.answer("a")
+        for number in range(20):
+            client.put("typing", session_id=f"s{number}", state="start")
+        await watching.until(lambda frame: isinstance(frame, frames.Typing) and frame.state == "start")
+        await settle(200)
+        client.line.tick(asyncio.get_running_loop().time())
+        assert [session.key.session_id for session in client.line._typing or ()] == ["s0"]
+        client.put("typing", session_id="s0", state="stop")
+        await watching.until(lambda frame: isinstance(frame, frames.Typing) and frame.state == "stop")
+        client.line.tick(asyncio.get_running_loop().time())
+        assert client.line._typing is None
