@@ -29,11 +29,11 @@ class Interrupted(MemoryStore):
 
     meanwhile: Callable[[], Awaitable[object]] | None = None
 
-    async def delete(self, *arguments: Any) -> None:
+    async def delete(self, *arguments: Any, **options: Any) -> None:
         happens, self.meanwhile = self.meanwhile, None
         if happens is not None:
             await happens()
-        await super().delete(*arguments)
+        await super().delete(*arguments, **options)
 
 
 class Deaf(Interrupted):
