@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from protocol import lifetime
 from protocol.errors import Refused
-from protocol.session import Accepted, Command, Send
+from protocol.session import Accepted, Command, Send, UseTool
 
 from .interfaces import Key, Unavailable
 from .opening import Open
@@ -55,7 +55,7 @@ class Actor:
     """The mailbox of one session. Who derives from it says what is done with an item, and what after the last
     one."""
 
-    __slots__ = ("_mailbox", "_runtime", "key", "working")
+    __slots__ = ("_at_work", "_mailbox", "_runtime", "key", "working")
 
     def __init__(self, runtime: Runtime, key: Key) -> None:
         self._runtime = runtime
@@ -63,17 +63,24 @@ class Actor:
         self.working = False
         """Its task runs."""
         self._mailbox: deque[Item] | None = None
+        self._at_work: Item | None = None
 
     def ask(self, ask: Ask, answer: Answerer | None = None, request_id: str | None = None) -> None:
         """Leave something in the mailbox; a plain call. `answer` is called later with what came of it:
         `Accepted`, or the exception (`Refused` for refusals). It may be called after the caller is gone, and
-        must not wait."""
+        must not wait. Whoever gets no answer is never refused: the session itself, and the running turn that
+        uses a tool."""
         if self._mailbox is None:
             self._mailbox = deque()
-        limit = self._runtime.settings.max_asking
-        if isinstance(ask, Send) and len(self._mailbox) >= limit and answer is not None:
-            answer(Refused("overloaded", f"{limit:,} requests wait for this session already."))
-            return
+        if answer is None:
+            if any(item.answer is None and item.ask == ask for item in self._mailbox):
+                return  # it waits already
+        elif not isinstance(ask, UseTool):
+            limit = self._runtime.settings.max_asking
+            limit = limit if isinstance(ask, Send) else 2 * limit  # messages leave room to cancel them
+            if len(self._mailbox) >= limit:
+                answer(Refused("overloaded", f"{limit:,} requests wait for this session already; try again."))
+                return
         self._mailbox.append(Item(ask, answer, request_id, asyncio.get_running_loop().time()))
         if not self.working:
             self.working = True
@@ -98,7 +105,7 @@ class Actor:
         """One item after the other until there are none; the actor's task."""
         try:
             while self._mailbox:
-                item = self._mailbox.popleft()
+                item = self._at_work = self._mailbox.popleft()
                 try:
                     answered: Accepted | BaseException = await self._do(item)
                 except Refused as refusal:
@@ -113,12 +120,42 @@ class Actor:
                     answered = Refused(
                         "internal", "A bug in the gateway; it was logged.", session_id=self.key.session_id
                     )
-                if item.answer is not None:
-                    item.answer(answered)
+                self._tell(item, answered)
         finally:
             self.working = False
-            self._mailbox = None
+            self._mailbox = self._at_work = None
             self._rest()
+
+    def answer_overdue(self, now: float) -> None:
+        """Whoever has waited for `store_timeout` is answered; `now` is the loop's time. What was not begun by
+        then is never done, of what was begun nobody knows yet."""
+        since = now - self._runtime.settings.store_timeout
+        late: list[Item] = []
+        left: deque[Item] = deque()
+        for item in self._mailbox or ():
+            (late if _overdue(item, since) else left).append(item)
+        if late:
+            self._mailbox = left
+        for item in late:
+            self._tell(item, self._withdrawn(item.ask))
+        if self._at_work is not None and _overdue(self._at_work, since):
+            self._tell(self._at_work, unavailable(self.key, self._at_work.ask))
+
+    def _tell(self, item: Item, answered: Accepted | BaseException) -> None:
+        """Whoever asked is told, once."""
+        answer, item.answer = item.answer, None
+        if answer is not None:
+            answer(answered)
+
+    def _withdrawn(self, ask: Ask) -> Refused:
+        """What is answered where something was asked that is never done, for the store did not answer in
+        time."""
+        return Refused(
+            "store_unavailable",
+            "The store does not answer; this was not done. Send it again.",
+            session_id=self.key.session_id,
+            turn_id=ask.turn_id if isinstance(ask, Send) else None,
+        )
 
     async def _do(self, item: Item) -> Accepted:
         """Do what is asked. Raises `Refused`, `Unavailable`; anything else is a crash."""
@@ -138,6 +175,11 @@ class Actor:
         if item is not None and item.request_id is not None:
             whose["request_id"] = item.request_id
         return whose
+
+
+def _overdue(item: Item, since: float) -> bool:
+    """Does somebody wait for its answer since then? A turn that uses a tool waits as long as it takes."""
+    return item.answer is not None and item.at <= since and not isinstance(item.ask, UseTool)
 
 
 def unavailable(key: Key, ask: Ask) -> Refused:

@@ -382,7 +382,8 @@ class Store(Protocol):
     """Where logs live. One promise carries everything: an append counts only directly after the head it was
     decided on. With it any number of processes may write to one session, and none can tear another's turn.
 
-    Every verb may raise `Unavailable`. Cancelling a call leaves it undecided whether it wrote, never half
+    Every verb may raise `Unavailable`, and does so within seconds if it gets no answer: requests of one line
+    wait for one another. Cancelling a call leaves it undecided whether it wrote, never half
     done. Times are passed in (Unix seconds), so that a test owns the clock.
     """
 

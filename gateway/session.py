@@ -43,7 +43,7 @@ from protocol.session import (
 )
 from protocol.view import notice_of_end, notices
 
-from .actor import Actor, Delete, Item, Move, Refresh, unavailable
+from .actor import Actor, Ask, Delete, Item, Move, Refresh, unavailable
 from .beside import beside
 from .briefing import Briefing, brief
 from .interfaces import (
@@ -290,9 +290,11 @@ class Session(Actor):
                     break
                 except Unavailable:
                     logger.warning("store unavailable, trying again", delay=delay, **self._whose(item))
-                    if item.answer is not None and not isinstance(item.ask, UseTool):  # the agent waits
-                        item.answer(unavailable(self.key, item.ask))
-                        item.answer = None
+                    if not isinstance(item.ask, UseTool):  # the agent waits
+                        self._tell(item, unavailable(self.key, item.ask))
+                    for waiting in [*(self._mailbox or ())]:
+                        if isinstance(waiting.ask, Cancel):
+                            self._stop(waiting.ask)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 2.0)
         finally:
@@ -395,6 +397,12 @@ class Session(Actor):
 
     def _forget_cleaning(self, answer: Answer) -> None:
         self.cleaning = tuple(other for other in self.cleaning if other is not answer)
+
+    def _withdrawn(self, ask: Ask) -> Refused:
+        if isinstance(ask, Cancel):
+            self._stop(ask)  # which needs no store; that it is in the log is not known
+            return unavailable(self.key, ask)
+        return super()._withdrawn(ask)
 
     def _stop(self, cancel: Cancel) -> None:
         """Stop the turn that runs here, if that is the one to be cancelled."""
@@ -571,9 +579,7 @@ class Session(Actor):
             except NoSession:
                 break  # a try whose outcome was unknown has moved it, or others have ended it
             except Unavailable:
-                if item.answer is not None:
-                    item.answer(unavailable(key, ask))
-                    item.answer = None
+                self._tell(item, unavailable(key, ask))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
             else:

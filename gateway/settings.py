@@ -82,6 +82,7 @@ _QUERY_TOKEN = "Take tokens from ?token= of sockets and event streams, too: prox
 _KEEP_SHARED = "How long what a user's sessions with an agent share is kept after the last of them."
 _FIRST_OUTPUT = "Until an agent says its first word, unless it has an option first_output."
 _SILENCE = "How long an agent may be silent after that, unless it has an option silence."
+_ASKING = "Messages that wait to be taken by one session, and as many other requests beside them."
 _ROOT_PATH = "The path prefix that a reverse proxy puts before ours: /gateway."
 
 
@@ -188,7 +189,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     max_sessions: Annotated[int, _count("Sessions that one connection follows.")] = 1_000
     max_waiting: Annotated[int, _count("Turns of one session that wait.", 0)] = 16
-    max_asking: Annotated[int, _count("Requests that wait for one session.")] = 1_024
+    max_asking: Annotated[int, _count(_ASKING)] = 1_024
     max_errands: Annotated[int, _count("Requests of one connection that wait for the store.")] = 64
     max_control_bytes: Annotated[int, _bytes("Unsent answers; beyond it a line is not read.")] = 64 << 10
 
@@ -229,6 +230,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     silence_timeout: Annotated[float, _seconds(_SILENCE)] = 60.0
     turn_timeout: Annotated[float, _seconds("A whole turn, unless the agent has an option turn.")] = 600.0
     cleanup_timeout: Annotated[float, _seconds("How long a turn waits for the last one's clean-up.", 0)] = 5.0
+    store_timeout: Annotated[
+        float, _seconds("How long a request waits for a session whose store does not answer.")
+    ] = 10.0
     hello_timeout: Annotated[float, _seconds("Until a line has said who it is.")] = 5.0
     heartbeat: Annotated[float, _seconds("The gateway says something at least this often.")] = 20.0
     stuck_timeout: Annotated[float, _seconds("How long a client may take nothing.")] = 30.0

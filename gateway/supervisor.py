@@ -280,6 +280,8 @@ class Supervisor:
         for session in [*self.sessions.values()]:
             if session.log.typing is not None:
                 session.log.stop_typing(now)
+            if session.working:
+                session.answer_overdue(now)
         for line in [*self.lines.values()]:
             line.tick(now)
 
