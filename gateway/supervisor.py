@@ -91,6 +91,8 @@ class Supervisor:
         self.store_reachable = True
         self._busy: dict[Session, None] = {}
         """Those that run a turn, in the order in which they began."""
+        self._busy_of: dict[str, dict[Session, None]] = {}
+        """The same, by user; who has none is not kept."""
         self._crashed: dict[Key, None] = {}
         """Whose actor crashed, in that order."""
         self._lives_looked_at = -math.inf
@@ -220,10 +222,18 @@ class Supervisor:
 
     def runs(self, session: Session, running: bool) -> None:
         """A session runs a turn, or none any more."""
+        user = session.key.user
         if running:
             self._busy[session] = None
-        else:
-            self._busy.pop(session, None)
+            self._busy_of.setdefault(user, {})[session] = None
+        elif session in self._busy:
+            del self._busy[session], self._busy_of[user][session]
+            if not self._busy_of[user]:
+                del self._busy_of[user]
+
+    def busy_of(self, user: str) -> list[Session]:
+        """That user's sessions that run a turn here."""
+        return [*self._busy_of.get(user, ())]
 
     def crashed(self, session: Session) -> None:
         """An actor crashed: it is woken at the next look, and then ends what it ran."""

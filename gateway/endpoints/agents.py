@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.auth import Identity
 from gateway.http import Api, described, json_response, route
 from protocol import about
 from protocol.native import date
@@ -29,8 +28,10 @@ def routes(api: Api) -> list[Route]:
 async def agents(api: Api, started: str, request: Request) -> Response:
     """The agents that the caller may use; the first is the default one."""
     identity = await api.caller(request)
+    seen = filter(identity.may_touch, (session.key for session in api.supervisor.busy_of(identity.user)))
+    busy = {key.agent for key in seen}
     used = filter(identity.may_use, api.runtime.agents)
-    return json_response([_listed(api, name, started, identity) for name in used])
+    return json_response([_listed(name, started, is_busy=name in busy) for name in used])
 
 
 @described(answer=about.Agent)
@@ -50,16 +51,12 @@ async def agent(api: Api, started: str, request: Request) -> Response:
     )
 
 
-def _listed(api: Api, name: str, started: str, identity: Identity) -> about.ListedAgent:
+def _listed(name: str, started: str, *, is_busy: bool) -> about.ListedAgent:
     return about.ListedAgent(
         id=name,
         name=name,
         created_at=started,
         last_active=started,
         model_name=name,
-        is_inferencing=any(
-            session.answer is not None
-            for key, session in api.supervisor.sessions.items()
-            if key.agent == name and key.user == identity.user and identity.may_touch(key)
-        ),
+        is_inferencing=is_busy,
     )

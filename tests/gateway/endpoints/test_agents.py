@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
+
+from gateway.interfaces import Key
+from gateway.opening import Open
+from protocol.session import Send
+
+
+class Watched(Key):
+    """A key that notes whose agent or user is asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("agent", "user"):
+            self.asked.append(self.session_id)
+        return super().__getattribute__(name)
 
 
 async def test_agents_are_those_that_the_gateway_was_started_with(in_memory: Any) -> None:
@@ -31,6 +47,30 @@ async def test_an_agent_that_answers_the_caller_says_so(in_memory: Any) -> None:
         ]
         others = await rig.http.get("/api/agents", headers={"X-User-Id": "bob"})
         assert not any(agent["is_inferencing"] for agent in others.json())
+
+
+async def test_to_list_agents_no_session_is_looked_at_but_those_that_answer_the_caller(
+    in_memory: Any,
+) -> None:
+    async with in_memory() as rig, AsyncExitStack() as stack:
+
+        async def live(user: str, session_id: str) -> Any:
+            key = Watched("bot", user, session_id)
+            session = await stack.enter_async_context(rig.app.supervisor.held(key))
+            await session.asked(Open("new"))
+            return session
+
+        for number in range(20):
+            await live("user", f"idle {number}")
+            busy = await live("bob", f"busy {number}")
+            await busy.asked(Send(f"t{number}", "x"))
+            await rig.bot.given(f"t{number}")
+        await (await live("user", "mine")).asked(Send("t", "x"))
+        await rig.bot.given("t")
+        Watched.asked.clear()
+        listed = (await rig.http.get("/api/agents")).json()
+        assert [agent["is_inferencing"] for agent in listed] == [True, False]
+        assert {*Watched.asked} == {"mine"}
 
 
 async def test_one_agent_names_the_session_that_is_active(in_memory: Any) -> None:
