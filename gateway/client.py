@@ -334,6 +334,8 @@ class Client:
                 self._later(error, partial(self.post, turn))
             else:
                 turn.finish(error)
+                if (session := self._sessions.get(turn.session_id)) is not None:
+                    session.drop(turn)
 
     def _not_attached(self, error: frames.Error) -> None:
         """A session cannot be followed; or none of those that are not yet, if the error names none."""

@@ -133,6 +133,8 @@ class Session:
         else:
             self._turns[turn.turn_id] = turn
             self._wire.post(turn)
+            if turn.over:
+                self.drop(turn)
         return turn
 
     def follow(self) -> Turn | None:
@@ -230,6 +232,11 @@ class Session:
             # It may have been over before the view began, and then no frame tells of it: look at it all.
             self.transcript = Transcript(self.session_id)
             self._wire.attach(self)
+
+    def drop(self, turn: Turn) -> None:
+        """Its message was refused: no frame will tell of it."""
+        if self._turns.get(turn.turn_id) is turn:
+            del self._turns[turn.turn_id]
 
     @property
     def refused(self) -> bool:

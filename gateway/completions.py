@@ -118,6 +118,10 @@ class _Chunk(Struct):
 _document: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
+_MOST_CALLS = 1_000
+"""Tool calls of one answer: they are held until it is complete."""
+
+
 class _Call:
     """A tool call whose pieces are still coming."""
 
@@ -126,26 +130,23 @@ class _Call:
         self.id = _word(piece.id)
         self.name = ""
         self._arguments: list[str] = []
-        self._size = 0
 
     def owns(self, piece: _CallPiece) -> bool:
         """Servers that send calls whole may number all of them 0, or none: then the id tells them apart."""
         return piece.index in (None, self.index) and _word(piece.id) in ("", self.id)
 
-    def add(self, function: _Function | _Empty | None) -> None:
+    def add(self, function: _Function | _Empty | None) -> int:
+        """Take a piece of it; how many characters that is."""
         if not isinstance(function, _Function):
-            return
+            return 0
         self.name = self.name or _word(function.name)
         arguments = function.arguments
         if not isinstance(arguments, str | None):  # they should be JSON in a text, and are JSON itself
             arguments = json.dumps(arguments, ensure_ascii=False)
-        if arguments:
-            self._arguments.append(arguments)
-            self._size += len(arguments)
-        if self._size > LINE_LIMIT:
-            raise AgentError(
-                f"The model's tool call has more than {LINE_LIMIT:,} characters.", "answer_too_large"
-            )
+        if not arguments:
+            return 0
+        self._arguments.append(arguments)
+        return len(arguments)
 
     def input(self) -> Any:
         """The arguments as JSON, or as they are if the model wrote something else."""
@@ -166,6 +167,7 @@ class _Completion:
         self._by_deltas: set[type] = set()
         """What kinds of parts deltas have brought: a whole message after them repeats those."""
         self._calls: list[_Call] = []
+        self._calls_size = 0
         self._tokens: dict[str, int] = {}
 
     def take(self, data: bytes) -> Iterator[Piece]:
@@ -218,7 +220,13 @@ class _Completion:
     def _say(self, part: Thought | str | _CallPiece) -> Iterator[Piece]:
         self._said = True
         if isinstance(part, _CallPiece):
-            self._call(part).add(part.function)
+            self._calls_size += self._call(part).add(part.function)
+            if self._calls_size > LINE_LIMIT or len(self._calls) > _MOST_CALLS:
+                raise AgentError(
+                    f"The model's tool calls are more than {_MOST_CALLS:,}, or have more than "
+                    f"{LINE_LIMIT:,} characters.",
+                    "answer_too_large",
+                )
         else:
             yield part
 

@@ -39,6 +39,9 @@ logger = structlog.get_logger("gateway.store")
 
 _SHOWN = (Message, Response, Failed)
 
+REMEMBERED = 1_000
+"""Places of which it is known that they cannot be read: so much damage is logged again and again."""
+
 # ── One session ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -98,6 +101,8 @@ def _stand_in(database: Database, at: int, why: str) -> Record:
     session, seq = at >> 32, at & LAST
     execute = database.connection.execute
     if at not in database.unreadable:
+        if len(database.unreadable) == REMEMBERED:
+            database.unreadable.clear()
         database.unreadable.add(at)
         key = execute("SELECT session_id, agent FROM session WHERE id = ?", (session,)).fetchone()
         session_id, agent = key or (None, None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
@@ -250,6 +252,23 @@ async def test_a_refused_message_ends_its_turn_with_the_refusal() -> None:
         assert (await within(running)).status == "cancelled"
         (await script.given("2")).end()
         await within(interrupting)
+
+
+async def test_a_session_keeps_no_messages_that_were_refused() -> None:
+    script = Script()
+    async with gateway(bot=script) as url, client(url) as c:
+        session = c.session("a")
+        running = session.send("hi", turn_id="1")
+        await script.given("1")
+        left: list[weakref.ref[Turn]] = []
+        for content in "no", "no", "x" * 300_000:  # the last one is too large for the line
+            refused = session.send(content, on_busy="reject")
+            await collect(refused)
+            left.append(weakref.ref(refused))
+        del refused
+        gc.collect()
+        assert [turn() for turn in left] == [None] * 3
+        assert session.pending == [running]
 
 
 async def test_a_session_knows_its_history_and_what_runs_when_it_is_ready() -> None:

@@ -319,6 +319,21 @@ async def test_a_tool_call_without_end_is_refused(serving: Any) -> None:
         assert error.code == "answer_too_large"
 
 
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [[call(number, f"c{number}", "a", "x" * 300_000)] for number in range(4)],
+        [[call(number, f"c{number}", "a", "") for number in range(1_001)]],
+    ],
+    ids=["large ones", "many"],
+)
+async def test_tool_calls_without_end_are_refused(serving: Any, calls: list[Any]) -> None:
+    stream = [said(tool_calls=deltas) for deltas in calls]
+    async with serving(streaming(*stream, said("tool_calls"), DONE)) as server, agent_at(server) as agent:
+        _, error = await fail(agent)
+        assert error.code == "answer_too_large"
+
+
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 async def test_a_cut_answer_is_noted(serving: Any, reason: str) -> None:
     async with serving(streaming(said(content="a"), said(reason), DONE)) as server, agent_at(server) as agent:

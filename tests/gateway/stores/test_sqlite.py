@@ -32,9 +32,11 @@ from gateway.interfaces import (
     StoreUnusable,
     Unavailable,
 )
+from gateway.stores import sqlite_read
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite_file import MIGRATIONS, Database
 from gateway.stores.sqlite_find import DUE_AT_A_TIME
+from gateway.stores.sqlite_read import REMEMBERED
 from protocol.history import DAY
 from protocol.lifetime import Terms, begin
 from protocol.records import Event, Message, Response, Started, ToolCall, encode_record
@@ -664,6 +666,17 @@ async def test_a_damaged_page_costs_the_call_that_needs_it(path: Path) -> None:
         with pytest.raises(Unavailable, match="malformed"):
             await again.read(numbered(3), 0, 10, 1000)
         assert len(await again.sessions(None, None, 100)) == 50
+
+
+async def test_of_a_file_full_of_damage_only_so_much_is_remembered(path: Path) -> None:
+    many = 2 * REMEMBERED + 7
+    async with (store := SqliteStore(path)).open("n", NOW):
+        await store.create(info(), "t", [Event("k", 1, NOW)] * many)
+    database = opened(path)
+    database.connection.execute("UPDATE record SET body = '{'")
+    assert len(sqlite_read.read(database, KEY, 0, many, 1 << 30) or []) == many
+    assert len(database.unreadable) == 7
+    database.close()
 
 
 async def test_trimming_lets_appends_through_in_between(path: Path) -> None:
