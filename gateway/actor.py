@@ -114,16 +114,20 @@ class Actor:
                     answered = refusal
                 except Unavailable:
                     answered = unavailable(self.key, item.ask)
-                except Exception:
+                except (Exception, asyncio.CancelledError):
+                    if self._runtime.tasks.stopping:
+                        raise
+                    # Nobody else cancels this task: something that was called has cancelled itself.
                     logger.exception("session crashed", **self._whose(item))
                     self._crash()
-                    answered = Refused(
-                        "internal", "A bug in the gateway; it was logged.", session_id=self.key.session_id
-                    )
+                    answered = self._broken()
                 self._tell(item, answered)
         finally:
+            left = [] if self._at_work is None else [self._at_work, *(self._mailbox or ())]
             self.working = False
             self._mailbox = self._at_work = None
+            for item in left:
+                self._tell(item, self._broken())
             self._rest()
 
     def answer_overdue(self, now: float) -> None:
@@ -144,8 +148,18 @@ class Actor:
     def _tell(self, item: Item, answered: Accepted | BaseException) -> None:
         """Whoever asked is told, once."""
         answer, item.answer = item.answer, None
-        if answer is not None:
+        if answer is None:
+            return
+        try:
             answer(answered)
+        except Exception:
+            logger.exception("answering failed", **self._whose(item))
+
+    def _broken(self) -> Refused:
+        code, content = "internal", "A bug in the gateway; it was logged."
+        if self._runtime.tasks.stopping:
+            code, content = "draining", "The gateway stops; send it again after reconnecting."
+        return Refused(code, content, session_id=self.key.session_id)
 
     def _withdrawn(self, ask: Ask) -> Refused:
         """What is answered where something was asked that is never done, for the store did not answer in

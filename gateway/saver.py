@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
 from .actor import Refresh
 from .interfaces import Saved, Segment, Unavailable
-from .runtime import Runtime
+from .runtime import Runtime, is_cancelled
 from .session import Session
 from .turn import Answer
 
@@ -42,7 +42,9 @@ class Saver:
             except Unavailable:
                 self._reached(False)
                 await asyncio.sleep(interval)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                if is_cancelled():
+                    raise
                 logger.exception("saving text failed")
                 await asyncio.sleep(interval)
             try:
@@ -65,14 +67,37 @@ class Saver:
                 await asyncio.sleep(0)
         if not batch:
             return
-        saved = await self._runtime.store.save_text(batch)
+        saved = await self._save(batch)
         self._reached(True)
         for number, ((session, answer), segment, answered) in enumerate(
             zip(answers, batch, saved, strict=True), 1
         ):
-            _after_save(session, answer, segment, answered)
+            if answered is not None:
+                _after_save(session, answer, segment, answered)
+            elif session.answer is answer:
+                answer.fail("internal", "A bug in the gateway; it was logged.")
             if number % _STEP == 0:
                 await asyncio.sleep(0)
+
+    async def _save(self, batch: Sequence[Segment]) -> Sequence[Saved | None]:
+        """What the store says of each segment; None of one that alone keeps the others from being saved."""
+        store, saved = self._runtime.store, list[Saved | None]()
+        try:
+            return await store.save_text(batch)
+        except Unavailable:
+            raise
+        except Exception as error:
+            for segment in batch if len(batch) > 1 else ():
+                try:
+                    saved += await store.save_text([segment])
+                except Unavailable:
+                    raise
+                except Exception:
+                    logger.exception("saving text failed", session_id=segment.key.session_id)
+                    saved.append(None)
+            if any(saved):
+                return saved
+            raise error
 
 
 def _after_save(session: Session, answer: Answer, segment: Segment, saved: Saved) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import structlog
@@ -26,11 +26,13 @@ from .auth import Identity
 from .interfaces import Due, Key, Unavailable
 from .limits import Usage
 from .opening import Create, Open
-from .runtime import Runtime, Stopped
+from .runtime import Runtime, is_cancelled
 from .saver import Saver
 from .session import Session
 
 __all__ = ["Line", "Supervisor"]
+
+T = TypeVar("T")
 
 logger = structlog.get_logger("gateway.supervisor")
 
@@ -215,10 +217,10 @@ class Supervisor:
 
     def rest(self, session: Session) -> None:
         """Let go of a session that has no work, and that nobody holds or follows."""
+        self._rested.set()
         if session.idle and self.sessions.get(session.key) is session:
             del self.sessions[session.key]
-            session.sleep()
-        self._rested.set()
+            _with_each([session], Session.sleep)
 
     def runs(self, session: Session, running: bool) -> None:
         """A session runs a turn, or none any more."""
@@ -245,25 +247,21 @@ class Supervisor:
     async def running(self) -> AsyncIterator[None]:
         """Open the store, turn the wheel; on leaving drain, and stop what is left."""
         runtime = self.runtime
-        async with runtime.store.open(runtime.node, runtime.now()):
+        async with runtime.store.open(runtime.node, runtime.now()), runtime.tasks as tasks:
+            wheel = [
+                tasks.start_soon(self._forever, self._time_turns, _TICK),
+                tasks.start_soon(self._forever, self._tick, 1.0),
+                tasks.start_soon(self._saver.run),
+                tasks.start_soon(self._forever, self.look_after_due, runtime.settings.due_interval),
+                tasks.start_soon(self._forever, self._trim, runtime.settings.trim_interval),
+            ]
             try:
-                async with runtime.tasks as tasks:
-                    wheel = [
-                        tasks.start_soon(self._forever, self._time_turns, _TICK),
-                        tasks.start_soon(self._forever, self._tick, 1.0),
-                        tasks.start_soon(self._saver.run),
-                        tasks.start_soon(self._forever, self.look_after_due, runtime.settings.due_interval),
-                        tasks.start_soon(self._forever, self._trim, runtime.settings.trim_interval),
-                    ]
-                    try:
-                        yield
-                    finally:
-                        await self.drain()
-                        for task in wheel:
-                            task.cancel()
-                        await self._stop()
-            except* Stopped:
-                pass
+                yield
+            finally:
+                await self.drain()
+                for task in wheel:
+                    task.cancel()
+                await self._close_lines()
 
     async def _forever(self, step: Callable[[], None] | Callable[[], object], interval: float) -> None:
         """Take that step again and again; what goes wrong in one is logged, and the next one comes."""
@@ -275,25 +273,35 @@ class Supervisor:
             except Unavailable:
                 self.store_reachable = False
                 logger.warning("store unavailable", step=step.__name__)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                if is_cancelled():
+                    raise
                 logger.exception("step failed", step=step.__name__)
             await asyncio.sleep(interval)
 
     def _time_turns(self) -> None:
         now = asyncio.get_running_loop().time()
-        for session in [*self._busy]:
+
+        def check(session: Session) -> None:
             if session.answer is not None:
                 session.answer.check(now)
 
+        _with_each([*self._busy], check)
+
     def _tick(self) -> None:
         now = asyncio.get_running_loop().time()
-        for session in [*self.sessions.values()]:
+
+        def tend(session: Session) -> None:
             if session.log.typing is not None:
                 session.log.stop_typing(now)
             if session.working:
                 session.answer_overdue(now)
-        for line in [*self.lines.values()]:
+
+        def tick(line: Line) -> None:
             line.tick(now)
+
+        _with_each([*self.sessions.values()], tend)
+        _with_each([*self.lines.values()], tick)
 
     async def look_after_due(self) -> None:
         """Turns whose actor crashed, turns that wait though none runs, turns whose process is gone, and
@@ -354,12 +362,17 @@ class Supervisor:
             return
         self.runtime.draining = True
         settings = self.runtime.settings
-        for line in [*self.lines.values()]:
+
+        def goaway(line: Line) -> None:
             line.goaway("The gateway stops.", round(settings.reconnect_after * 1000))
-        await self.until(lambda: not self._busy, settings.drain_timeout)
-        for session in [*self._busy]:
+
+        def interrupt(session: Session) -> None:
             if session.answer is not None and not session.answer.over:
                 session.answer.fail("turn_interrupted", "The gateway stopped; send the message again.")
+
+        _with_each([*self.lines.values()], goaway)
+        await self.until(lambda: not self._busy, settings.drain_timeout)
+        _with_each([*self._busy], interrupt)
         await self.until(lambda: not any(s.working for s in self.sessions.values()), settings.cleanup_timeout)
         await self._close_lines()
 
@@ -372,15 +385,10 @@ class Supervisor:
                 await self._rested.wait()
         return condition()
 
-    async def _stop(self) -> None:
-        """Close the lines, and stop every task that is left."""
-        await self._close_lines()
-        self.runtime.tasks.stop()
-
     async def _close_lines(self) -> None:
         async with asyncio.TaskGroup() as group:
             for line in [*self.lines.values()]:
-                group.create_task(line.close(1001, "The gateway stops."))
+                group.create_task(_close(line))
 
     def gauges(self) -> dict[str, float]:
         """What is the case right now."""
@@ -395,3 +403,19 @@ class Supervisor:
             "unsaved_text_bytes": sum(answer.text.unsaved_bytes for answer in answers),
             "agent_threads_hung": sum(getattr(agent, "hung", 0) for agent in self.runtime.agents.values()),
         }
+
+
+def _with_each(things: Iterable[T], step: Callable[[T], None]) -> None:
+    """Take that step with each of them; what goes wrong with one is logged, and costs no other."""
+    for thing in things:
+        try:
+            step(thing)
+        except Exception:
+            logger.exception("step failed", step=step.__qualname__)
+
+
+async def _close(line: Line) -> None:
+    try:
+        await line.close(1001, "The gateway stops.")
+    except Exception:
+        logger.exception("line not closed")

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.errands import Errands
 from gateway.interfaces import Unavailable
-from gateway.runtime import Stopped, Tasks
+from gateway.runtime import Tasks
 from protocol.errors import Refused
 from tests.harness import settle
 
@@ -16,12 +16,8 @@ from tests.harness import settle
 async def errands(story: Callable[[Errands, list[Any]], Any]) -> list[Any]:
     """What is noted while the story goes on, and errands are done beside it."""
     noted: list[Any] = []
-    try:
-        async with Tasks() as tasks:
-            await story(Errands(tasks, lambda: noted.append("done"), lambda: noted.append("broke")), noted)
-            tasks.stop()
-    except* Stopped:
-        pass
+    async with Tasks() as tasks:
+        await story(Errands(tasks, lambda: noted.append("done"), lambda: noted.append("broke")), noted)
     return noted
 
 
