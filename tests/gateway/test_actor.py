@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway import Turn
 from gateway.actor import Ask, Delete, Move, Refresh
+from gateway.agents.function import FunctionAgent
 from gateway.interfaces import NO_SCOPES, Head, Info, Key, Scopes, ToolCall, Unavailable
 from gateway.opening import Open
 from gateway.session import Session
@@ -20,17 +24,18 @@ from protocol.errors import Refused
 from protocol.lifetime import Configure, Renew, Tend, Terms
 from protocol.records import Event, Message, Record, Response, Started
 from protocol.session import Accepted, Cancel, Note, Send
+from tests.gateway.asgi import played
 from tests.harness import WAIT, Client, Script, gateway, settle
 
 KEY = Key("bot", "ann", "s")
 SETTINGS = Settings(max_asking=100, store_timeout=0.2, save_interval=0.01, drain_timeout=0.01)
 
-Outage = Literal["refuses", "hangs"]
+Outage = Literal["refuses", "hangs", "forgets to answer"]
 
 
 class Away(MemoryStore):
-    """A store that is away while the test says so: what is to be appended it refuses, or does not answer.
-    None of that is done unless it is asked again."""
+    """A store that is away while the test says so: what is to be appended it refuses, or does not answer; or
+    it appends that, and nobody hears of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +68,8 @@ class Away(MemoryStore):
             self.asked.set()
             if self.outage == "hangs":
                 await self._back.wait()
+            elif self.outage == "forgets to answer":
+                await super().append(key, head, tag, records, text=text, info=info, scopes=scopes)
             raise Unavailable
         return await super().append(key, head, tag, records, text=text, info=info, scopes=scopes)
 
@@ -197,3 +204,105 @@ async def test_what_nobody_in_particular_asks_waits_once() -> None:
         store.comes_back()
         await session.asked(Open())
         assert loads == 1
+
+
+# ── In every interleaving ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Scene(NamedTuple):
+    """The store goes or comes back (None), this is asked, and so many seconds pass."""
+
+    outage: Outage | None
+    asks: list[Ask]
+    seconds: float
+
+
+scenes: st.SearchStrategy[list[Scene]] = st.lists(
+    st.builds(
+        Scene,
+        st.sampled_from([None, "refuses", "hangs", "forgets to answer"]),
+        st.lists(
+            st.one_of(
+                st.builds(
+                    Send,
+                    st.sampled_from([f"t{number}" for number in range(6)]),
+                    st.just("hi"),
+                    st.sampled_from(["enqueue", "interrupt", "reject"]),
+                ),
+                st.builds(Cancel, st.sampled_from([None, "t0", "t1", "t2", "t3"])),
+                st.integers(0, 9).map(lambda number: Note(Event("note", number, 1.0))),
+            ),
+            max_size=6,
+        ),
+        st.sampled_from([0.0, 0.3, 3.0, 15.0]),
+    ),
+    max_size=8,
+)
+
+
+async def brief(_: Turn) -> AsyncIterator[str]:
+    """An agent that needs some seconds for two words."""
+    yield "two "
+    await asyncio.sleep(4.0)
+    yield "words"
+
+
+async def told_in(story: list[Scene]) -> None:
+    """Play it; check that everybody was told in time what is then found in the log."""
+    store, loop = Away(), asyncio.get_running_loop()
+    limits = Settings(max_asking=2, store_timeout=5.0, drain_timeout=0.01)
+    told: list[tuple[Ask, Accepted | BaseException]] = []
+    late: list[Ask] = []
+
+    def asking(ask: Ask) -> Callable[[Accepted | BaseException], None]:
+        at = loop.time()
+
+        def answer(answered: Accepted | BaseException) -> None:
+            told.append((ask, answered))
+            if loop.time() - at > limits.store_timeout + 1.1:
+                late.append(ask)
+
+        return answer
+
+    agents = {"bot": FunctionAgent(brief)}
+    async with gateway(agents, store, limits, now=loop.time) as g, g.opened(KEY, "again") as session:
+        for outage, asks, seconds in story:
+            store.comes_back()
+            if outage is not None:
+                store.goes(outage)
+            for ask in asks:
+                session.ask(ask, asking(ask))
+            await asyncio.sleep(seconds)
+        store.comes_back()
+        await asyncio.sleep(200.0)
+        log = await store.log()
+    assert not late, "whoever asked waited for too long"
+    assert len(told) == sum(len(scene.asks) for scene in story), "somebody was not answered, or twice"
+    messages = Counter(record.turn_id for record in log if isinstance(record, Message))
+    notes = Counter(record.body for record in log if isinstance(record, Event))
+    ends = {record.turn_id: record.status for record in log if isinstance(record, Response)}
+    assert set(messages.values()) <= {1}
+    assert ends.keys() == messages.keys(), "a turn has no end"
+    done, possible = Counter[int](), Counter[int]()
+    for ask, answered in told:
+        match ask:
+            case Send() if isinstance(answered, Accepted):
+                assert messages[ask.turn_id] == 1, "what was accepted is lost"
+            case Note():
+                done[ask.event.body] += isinstance(answered, Accepted)
+                possible[ask.event.body] += not _was_not_done(answered)
+    assert done <= notes <= possible, "a note was lost, or refused and noted all the same"
+    taken = {ask.turn_id for ask, answered in told if isinstance(ask, Send) and not _was_not_done(answered)}
+    assert messages.keys() <= taken, "a message was refused and taken all the same"
+
+
+def _was_not_done(answered: Accepted | BaseException) -> bool:
+    return isinstance(answered, Refused) and "whether" not in answered.content
+
+
+@settings(deadline=None)
+@given(scenes)
+def test_whatever_is_asked_and_however_the_store_goes_and_comes_what_is_told_is_true(
+    story: list[Scene],
+) -> None:
+    played(told_in(story))
