@@ -184,6 +184,10 @@ class Session(Actor):
             return Accepted()
         if self.head is None:
             self._wake(await self._load(Open()))
+            if isinstance(ask, Settle):
+                # Waking has asked for it anew. If this one went on and crashed, that one would wake it again,
+                # and so on without an end.
+                return Accepted()
         match ask:
             case Refresh():
                 await self._refresh()

@@ -62,7 +62,10 @@ class Watchdog:
                     return
                 if not told:
                     told = True
-                    self._tell(thread)
+                    try:
+                        self._tell(thread)
+                    except Exception:
+                        logger.exception("event loop blocked, and nobody can tell by what")
             self._lags.append(monotonic() - asked)
             self._metrics.event_loop_lag = max(self._lags)
 
@@ -78,7 +81,7 @@ def _whose(frame: FrameType | None) -> dict[str, str]:
     """The turn that is worked for at `frame`: whoever runs an agent holds what the agent was given."""
     while frame is not None:
         for value in frame.f_locals.values():
-            if isinstance(value, Turn):
+            if type(value) is Turn:  # not isinstance: that asks the value, which may be a proxy and raise
                 return {
                     "session_id": value.session.session_id,
                     "agent": value.session.agent,

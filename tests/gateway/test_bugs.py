@@ -132,6 +132,22 @@ async def test_a_bug_in_a_verb_costs_the_session_it_was_called_for(
         await talks(g, script, "good", "g2")
 
 
+async def test_a_session_that_cannot_be_settled_keeps_nobody_from_going_on_and_is_tried_again() -> None:
+    script, store = Script(), Broken()
+    async with gateway({"bot": script}, store, QUICK) as g:
+        bad = Client(g)
+        bad.put("message", session_id="bad", turn_id="b1", content="hi")
+        await script.given("b1")
+        store.verb = "append"
+        for number in range(3):
+            bad.put("message", session_id="bad", turn_id=f"x{number}", content="hi", ref=f"x{number}")
+            assert (await bad.answer(f"x{number}")).code == "internal"
+        await talks(g, script, "good", "g1")
+        store.verb = ""
+        assert (await bad.terminal("b1")).code == "turn_interrupted"
+        await talks(g, script, "bad", "b2")
+
+
 @pytest.mark.parametrize("raises", [bug, asyncio.CancelledError])
 @pytest.mark.parametrize("verb", ["due", "trim", "save_text"])
 async def test_what_is_done_again_and_again_goes_on_after_a_bug(

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
+import hypothesis
 import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import Turn
 from gateway.interfaces import Key, Store
@@ -15,6 +21,8 @@ from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.supervisor import Supervisor
 from protocol import frames
+from protocol.errors import Refused
+from tests.gateway.asgi import played
 from tests.gateway.test_session import Gated
 from tests.harness import WAIT, Client, gateway, settle
 
@@ -194,3 +202,85 @@ async def test_who_never_cleans_up_is_waited_for_once_and_then_kept_in_mind_no_l
         await settle()
         assert not g.sessions
         agent.clean.set()
+
+
+# ── In every interleaving ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Slow:
+    """An agent that says two words, a second apart, and needs two seconds to clean up if it is stopped."""
+
+    history = 0
+
+    def __init__(self) -> None:
+        self.at_work: list[str] = []
+        self.beside: list[list[str]] = []
+
+    async def __call__(self, turn: Turn) -> AsyncGenerator[str, None]:
+        self.at_work.append(turn.turn_id)
+        if len(self.at_work) > 1:
+            self.beside.append([*self.at_work])
+        try:
+            yield "two "
+            await asyncio.sleep(1.0)
+            yield "words"
+        except asyncio.CancelledError:
+            await asyncio.sleep(2.0)
+            raise
+        finally:
+            self.at_work.remove(turn.turn_id)
+
+    async def check(self) -> str:
+        return "It is slow."
+
+    async def aclose(self) -> None:
+        pass
+
+
+Deed = Literal["enqueue", "interrupt", "cancel", "leave", "delete", "crash"]
+
+deeds = st.lists(
+    st.tuples(
+        st.sampled_from(["enqueue", "interrupt", "interrupt", "cancel", "leave", "delete", "crash"]),
+        st.sampled_from([0.0, 0.0, 0.1, 1.5]),
+    ),
+    max_size=12,
+)
+
+
+async def beside(story: list[tuple[Deed, float]]) -> list[list[str]]:
+    """Which turns were at work at the same time."""
+    agent, store = Slow(), Gated()
+    async with gateway({"bot": agent}, store, Settings(due_interval=1.0, drain_timeout=0.01)) as g:
+        client = Client(g)
+        for number, (deed, seconds) in enumerate(story):
+            match deed:
+                case "enqueue" | "interrupt":
+                    client.put("message", session_id="s", content="hi", on_busy=deed, create=True)
+                case "cancel":
+                    client.put("cancel", session_id="s")
+                case "leave":
+                    client.vanish()
+                    client = Client(g)
+                case "delete":
+                    client.put("detach", session_ids=["s"], ref=f"d{number}")
+                    with suppress(Refused):
+                        await g.delete(KEY)
+                case "crash":
+                    store.bug = ZeroDivisionError()
+                    client.put("message", session_id="s", content="hi")
+                    await settle()
+                    store.bug = None
+            await asyncio.sleep(seconds)
+        await asyncio.sleep(60.0)
+        assert not agent.at_work
+    return agent.beside
+
+
+@hypothesis.settings(deadline=None)
+@given(deeds)
+def test_whatever_is_done_to_a_session_no_turn_begins_before_all_others_have_cleaned_up(
+    story: list[tuple[Deed, float]],
+) -> None:
+    with structlog.testing.capture_logs():  # of the crashes; rendering them takes longer than all the rest
+        assert not played(beside(story))

@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from anyio.lowlevel import checkpoint
@@ -84,6 +85,38 @@ async def test_each_time_that_the_loop_is_blocked_is_told_once_and_measured(
         assert metrics.event_loop_lag > THRESHOLD
         block_until(barks.heard)
     assert barks.count == 2
+
+
+class Unbound:
+    """Like the proxies of web frameworks: it raises if anybody asks what it is."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("there is no request")
+
+
+async def test_an_agent_that_blocks_beside_what_cannot_be_looked_at_is_found_and_the_watch_goes_on(
+    logged: Callable[..., io.StringIO], barks: Barks
+) -> None:
+    logs = logged()
+
+    def handle(request: Unbound) -> None:  # noqa: ARG001
+        block_until(barks.heard)
+        barks.heard.clear()
+
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        handle(Unbound())
+        yield turn.content
+
+    async with gateway({"stubborn": FunctionAgent(agent)}, MemoryStore()) as supervisor:
+        with Watchdog(supervisor.runtime.metrics, THRESHOLD).watching():
+            client = Client(supervisor)
+            for turn_id in ("t1", "t2"):
+                client.put("message", session_id="s1", turn_id=turn_id, content="hi")
+                assert (await client.terminal(turn_id)).content == "hi"
+            client.vanish()
+    lines = [json.loads(line) for line in logs.getvalue().splitlines()]
+    assert [line["turn_id"] for line in lines if line["event"] == "event loop blocked"] == ["t1", "t2"]
 
 
 async def test_a_watchdog_that_is_left_stops_watching(barks: Barks) -> None:
