@@ -102,7 +102,8 @@ class Attachment(Reader):
                 logger.error("cursor ahead of the log", cursor=cursor, session_id=session.key.session_id)
         page = None
         if isinstance(place, Replay) and place.seq < session.log.base:
-            page = await runtime.store.read(session.key, place.seq, _PAGE, runtime.settings.page_bytes)
+            read = runtime.store.read(session.key, place.seq, _PAGE, runtime.settings.page_bytes)
+            page = await runtime.answered(read)
             again = _place(session, cursor)
             place = again if page else Snapshot("trimmed")
         if session.log.ended is not None or not session.awake:
@@ -126,8 +127,10 @@ class Attachment(Reader):
         has_more = seq > 0
         if wanted and seq:
             try:
-                said = await runtime.store.history(
-                    session.key, wanted, as_of=seq, max_bytes=runtime.settings.max_history_bytes
+                said = await runtime.answered(
+                    runtime.store.history(
+                        session.key, wanted, as_of=seq, max_bytes=runtime.settings.max_history_bytes
+                    )
                 )
             except BaseException:
                 attachment.leave()

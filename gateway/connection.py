@@ -274,7 +274,7 @@ class Connection:
             return
         runtime = self._supervisor.runtime
         try:
-            kept = await attachment.turn_page(runtime.store, runtime.settings.page_bytes)
+            kept = await runtime.answered(attachment.turn_page(runtime.store, runtime.settings.page_bytes))
         except NoSession:
             await self._find_ended(attachment)
         except Unavailable:

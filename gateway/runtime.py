@@ -223,6 +223,17 @@ class Runtime:
             newest = self.durations[agent] = deque(maxlen=_DURATIONS)
         newest.append(seconds)
 
+    async def answered(self, read: Awaitable[Answered]) -> Answered:
+        """What this read of the store answers. Raises `Unavailable` if it takes longer than `store_timeout`.
+
+        Not for what a session does: that may run in somebody else's task, and its mailbox keeps the time.
+        """
+        try:
+            async with asyncio.timeout(self.settings.store_timeout):
+                return await read
+        except TimeoutError:
+            raise Unavailable from None
+
     def new_tag(self) -> str:
         """A tag no append ever had: random by its node, and new by its number."""
         return f"{self.node[:12]}{next(self._tags):x}"

@@ -379,7 +379,8 @@ class Session(Actor):
     async def _prepare(self, message: records.Message, request_id: str | None) -> Briefing:
         """What the agent is given, as soon as those before have cleaned up."""
         await self._clean_up()
-        return await brief(self._runtime, self.key, self.state, self.info, message, request_id)
+        briefing = brief(self._runtime, self.key, self.state, self.info, message, request_id)
+        return await self._runtime.answered(briefing)
 
     async def _clean_up(self) -> None:
         """Wait for the agents that were stopped; for each of them once, and not for ever."""

@@ -231,7 +231,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     turn_timeout: Annotated[float, _seconds("A whole turn, unless the agent has an option turn.")] = 600.0
     cleanup_timeout: Annotated[float, _seconds("How long a turn waits for the last one's clean-up.", 0)] = 5.0
     store_timeout: Annotated[
-        float, _seconds("How long a request waits for a session whose store does not answer.")
+        float, _seconds("How long a request waits for a store that does not answer.")
     ] = 10.0
     hello_timeout: Annotated[float, _seconds("Until a line has said who it is.")] = 5.0
     heartbeat: Annotated[float, _seconds("The gateway says something at least this often.")] = 20.0

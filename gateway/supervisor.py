@@ -115,7 +115,7 @@ class Supervisor:
             check_agent_name(agent)
             return self._touched(identity, Key(self._used(identity, agent), identity.user, session_id))
         user = None if identity.everyone else identity.user
-        found = await self.runtime.store.find(session_id, user, identity.agents)
+        found = await self.runtime.answered(self.runtime.store.find(session_id, user, identity.agents))
         found = [key for key in found if identity.may_touch(key)]
         if len(found) > 1:
             raise Refused(
@@ -145,7 +145,7 @@ class Supervisor:
         """The caller's active session with that agent; made and activated, if there is none."""
         agent = self._used(identity, agent)
         while True:
-            key = await self.runtime.store.active(agent, identity.user)
+            key = await self.runtime.answered(self.runtime.store.active(agent, identity.user))
             if key is not None and identity.may_touch(key):
                 return key
             try:

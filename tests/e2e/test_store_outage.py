@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from gateway import ToolCall, ToolResult
@@ -15,13 +16,14 @@ from gateway.stores.memory import MemoryStore
 from protocol import frames, records
 from tests.harness import WAIT, Client, Script, gateway, settle
 
-When = Literal["before", "after"]
+When = Literal["before", "after", "never"]
 KEY = Key("bot", "ann", "s")
 QUICK = Settings(save_interval=0.01, drain_timeout=0.01, tail_bytes=1_000)
 
 
 class Flaky:
-    """A store whose verbs fail while they are in `failing`: before they did anything, or after."""
+    """A store whose verbs fail while they are in `failing`: before they did anything, or after; or they only
+    wait until it is healed."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -29,12 +31,15 @@ class Flaky:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         """Every call that failed, and its arguments."""
         self._failed = asyncio.Event()
+        self._healed = asyncio.Event()
 
     def fail(self, when: When, *verbs: str) -> None:
+        self._healed.clear()
         self.failing = dict.fromkeys(verbs, when)
 
     def heal(self) -> None:
         self.failing = {}
+        self._healed.set()
 
     async def failed(self, verb: str, times: int) -> None:
         """Wait until that verb failed so often."""
@@ -50,12 +55,14 @@ class Flaky:
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             when = self.failing.get(name)
-            if when != "before":
+            if when in ("after", None):
                 answer = await verb(*args, **kwargs)
             if when is None:
                 return answer
             self.calls.append((name, args))
             self._failed.set()
+            if when == "never":
+                await self._healed.wait()
             raise Unavailable
 
         return call
@@ -166,11 +173,13 @@ async def test_a_laggard_whose_page_could_not_be_read_gets_it_later() -> None:
         assert slow.broken is None
 
 
-async def test_a_turn_whose_history_cannot_be_read_fails_as_one_to_be_tried_again() -> None:
+@pytest.mark.parametrize("when", ["before", "never"])
+async def test_a_turn_whose_history_cannot_be_read_fails_as_one_to_be_tried_again(when: When) -> None:
     script, store = Script(), Flaky(MemoryStore())
-    async with gateway({"bot": script}, store, QUICK) as g:  # type: ignore[arg-type]
+    settings = msgspec.structs.replace(QUICK, store_timeout=0.2)
+    async with gateway({"bot": script}, store, settings) as g:  # type: ignore[arg-type]
         client = Client(g)
-        store.fail("before", "history")
+        store.fail(when, "history")
         client.put("message", session_id="s", turn_id="t1", content="hi")
         end = await client.terminal("t1")
         assert (end.code, end.retryable) == ("store_unavailable", True)
@@ -205,10 +214,12 @@ async def test_the_end_of_a_turn_is_not_forgotten_though_others_wrote_and_cannot
         assert there.broken is None
 
 
+@pytest.mark.parametrize("when", ["before", "never"])
 @pytest.mark.parametrize("verb", ["find", "load", "create", "read", "history"])
-async def test_whoever_asks_in_an_outage_is_told_so_and_may_ask_again(verb: str) -> None:
+async def test_whoever_asks_in_an_outage_is_told_so_and_may_ask_again(verb: str, when: When) -> None:
     script, store = Script(), Flaky(MemoryStore())
-    async with gateway({"bot": script}, store, QUICK) as g:  # type: ignore[arg-type]
+    settings = msgspec.structs.replace(QUICK, store_timeout=0.2)
+    async with gateway({"bot": script}, store, settings) as g:  # type: ignore[arg-type]
         first = Client(g)
         first.put("message", session_id="s", turn_id="t", content="hi")
         (await script.given("t")).end()
@@ -219,7 +230,7 @@ async def test_whoever_asks_in_an_outage_is_told_so_and_may_ask_again(verb: str)
         target: dict[str, Any] = {"session_id": "new" if verb == "create" else "s", "create": True}
         if verb == "read":
             target["cursor"] = end.cursor.replace(".3.0", ".1.0")
-        store.fail("before", verb)
+        store.fail(when, verb)
         client.put("attach", sessions=[target, {"session_id": "third", "agent": "bot"}], ref="1")
         await client.answer("1")
         refused = {error.session_id: error.code for error in client.frames if isinstance(error, frames.Error)}
